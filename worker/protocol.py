@@ -254,7 +254,7 @@ class MetricSample:
     cpu_limit_millicores: int
 
     def pack(self) -> bytes:
-        """84 bytes, little endian, fields in order."""
+        """92 bytes, little endian, fields in order."""
         return _SAMPLE.pack(*dataclasses.astuple(self))
 
     @classmethod

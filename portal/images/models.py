@@ -1,0 +1,52 @@
+"""What was uploaded: blobs by digest, images, and uploads under way."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+from portal.accounts.models import Team
+
+
+class Blob(models.Model):
+    """A file in the blob store, named by its digest (`sha256:…`)."""
+
+    digest = models.CharField(max_length=71, unique=True)
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+
+class Image(models.Model):
+    """A manifest of a team, with what its configuration says. Its blobs count toward the team's quota once each."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="images")
+    repository = models.CharField(max_length=90)  # <team>/<app>
+    digest = models.CharField(max_length=71)  # of the manifest
+    media_type = models.CharField(max_length=120)
+    size_bytes = models.PositiveBigIntegerField()
+    config = models.JSONField(default=dict)  # runtime.images.format.ImageConfig as JSON: entrypoint, cmd, env, user, port, …
+    reference = models.CharField(max_length=255, blank=True)  # as the archive or the push named it
+    blobs = models.ManyToManyField(Blob, related_name="images")
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["repository", "digest"], name="one_image_per_repository_and_digest")]
+
+
+class Upload(models.Model):
+    """A resumable upload (tus): bytes so far lie in a file of its id."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    app_slug = models.CharField(max_length=40)
+    file_name = models.CharField(max_length=255, blank=True)
+    size_bytes = models.PositiveBigIntegerField()
+    offset_bytes = models.PositiveBigIntegerField(default=0)
+    image = models.ForeignKey(Image, null=True, blank=True, on_delete=models.SET_NULL)
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()

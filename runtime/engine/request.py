@@ -1,0 +1,332 @@
+"""`POST /containers/create`, parsed: what may be asked for, bounded and typed, and what strangers are refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from runtime.engine.errors import Forbidden, Invalid
+from runtime.engine.fields import Fields
+from runtime.engine.resources import Resources, checked, parse_resources
+from runtime.engine.units import parse_size
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
+GROUP = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}(/[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}){0,3}")
+PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp))?")
+RATE_IN, RATE_OUT = "moorage.rate.in", "moorage.rate.out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerConfig:
+    """Docker's `Config`: what the process is. None in entrypoint or cmd means "as the image says"."""
+
+    image: str
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    workdir: str = ""
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    env: tuple[str, ...] = ()
+    cmd: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    stop_timeout_s: int | None = None
+    healthcheck: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortBinding:
+    """One published port: container port and protocol, host address ("" is any) and port (0 is "choose")."""
+
+    port: int
+    protocol: str = "tcp"
+    host_ip: str = ""
+    host_port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A host folder in the container; only below the volume root on an engine that is not trusted."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPolicy:
+    """When the engine starts a container again by itself; `retries` counts for on-failure, 0 is without end."""
+
+    name: str = "no"
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostConfig:
+    """Docker's `HostConfig`: what the host gives."""
+
+    resources: Resources = field(default_factory=Resources)
+    network_mode: str = "default"
+    ports: tuple[PortBinding, ...] = ()
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    auto_remove: bool = False
+    publish_all: bool = False
+    cgroup_parent: str = ""
+    binds: tuple[Bind, ...] = ()
+    tmpfs: dict[str, str] = field(default_factory=dict)
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    read_only: bool = False
+    shm_size: int = 64 << 20
+    init: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    oom_score_adj: int = 0
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    sysctls: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConfig:
+    """How the container joins its network: asked-for address and aliases."""
+
+    ip: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRequest:
+    """A whole create call."""
+
+    config: ContainerConfig
+    host: HostConfig
+    endpoint: EndpointConfig
+
+
+def check_name(name: str) -> str:
+    """A container's name without the leading slash; raises Invalid in Docker's words."""
+    bare = name.removeprefix("/")
+    if not NAME.fullmatch(bare):
+        raise Invalid(f"Invalid container name ({name[:200]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to 128 of them.")
+    return bare
+
+
+def check_group(path: str) -> str:
+    """A cgroup path `<team>[/<app>]` below the engine's root; raises Invalid."""
+    if path and (not GROUP.fullmatch(path) or ".." in path):
+        raise Invalid(f"CgroupParent {path[:200]!r} must be names of letters, digits, _ . - joined by /, at most four.")
+    return path
+
+
+def parse_create(body: object, *, trusted: bool) -> CreateRequest:
+    """The body of a create call; raises Invalid (400) for nonsense, Forbidden (403) for what only --trusted grants."""
+    f = Fields(body, "body")
+    host = f.object("HostConfig")
+    if not trusted:
+        refuse_privileges(host)
+    config = _config(f)
+    endpoint, rates = _endpoint(f.object("NetworkingConfig"))
+    parsed = _host(host, trusted=trusted)
+    parsed = replace(parsed, resources=checked(replace(parsed.resources, **rates)))
+    if parsed.auto_remove and parsed.restart.name != "no":
+        raise Invalid("Conflicting options: --restart and --rm.")
+    return CreateRequest(config=config, host=parsed, endpoint=endpoint)
+
+
+def refuse_privileges(host: Fields) -> None:
+    """Raise Forbidden for what would reach past the container: the engine's own line, whoever asks."""
+    way_out = "Only an engine started with --trusted grants it."
+    if host.flag("Privileged"):
+        raise Forbidden("Privileged containers are refused.", way_out)
+    for key, kind in (("PidMode", "PID"), ("IpcMode", "IPC"), ("UTSMode", "UTS"), ("CgroupnsMode", "cgroup")):
+        mode = host.text(key)
+        if mode not in ("", "private", "shareable" if key == "IpcMode" else "private"):
+            raise Forbidden(f"{key} {mode[:64]!r} is refused: a container has its own {kind} namespace.", way_out)
+    if host.text("UsernsMode"):
+        raise Forbidden("UsernsMode 'host' is refused: a container has its own user namespace.", way_out)
+    network = host.text("NetworkMode")
+    if network == "host" or network.startswith("container:"):
+        raise Forbidden(f"NetworkMode {network[:64]!r} is refused: a container has its own network namespace.", way_out)
+    if host.texts("CapAdd"):
+        raise Forbidden(f"Adding capabilities ({', '.join(host.texts('CapAdd') or ())[:200]}) is refused.", way_out)
+    for key in ("Devices", "DeviceRequests", "DeviceCgroupRules", "GroupAdd"):
+        if host.data.get(key):
+            raise Forbidden(f"{key} is refused: a container has its own devices and groups.", way_out)
+    for option in host.texts("SecurityOpt") or ():
+        if option.replace("=", ":") not in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges:false"):
+            raise Forbidden(f"The security option {option[:100]!r} is refused; only no-new-privileges may be set.", way_out)
+    if host.integer("OomScoreAdj", low=-1000, high=1000) < 0:
+        raise Forbidden("A negative OomScoreAdj is refused: it would shield the container before the host.", way_out)
+
+
+def _config(f: Fields) -> ContainerConfig:
+    image = f.text("Image", limit=512)
+    if not image:
+        raise Invalid("No image specified.", "Give Image.")
+    env = f.texts("Env", limit=4096) or ()
+    for entry in env:
+        if not entry.partition("=")[0]:
+            raise Invalid("An entry of Env has no name before '='.")
+    timeout = f.integer("StopTimeout", low=-1, high=86_400) if "StopTimeout" in f else None
+    health = f.object("Healthcheck").data if "Healthcheck" in f else None
+    return ContainerConfig(
+        image=image,
+        hostname=f.text("Hostname", limit=64),
+        domainname=f.text("Domainname", limit=253),
+        user=f.text("User", limit=256),
+        workdir=_absolute(f.text("WorkingDir", limit=4096), "WorkingDir", allow_empty=True),
+        tty=f.flag("Tty"),
+        open_stdin=f.flag("OpenStdin"),
+        stdin_once=f.flag("StdinOnce"),
+        env=env,
+        cmd=f.texts("Cmd"),
+        entrypoint=f.texts("Entrypoint"),
+        labels=f.mapping("Labels"),
+        exposed_ports=tuple(_port(p) for p in f.keys("ExposedPorts")),
+        volumes=tuple(_absolute(v, "Volumes") for v in f.keys("Volumes")),
+        stop_signal=f.text("StopSignal", limit=32),
+        stop_timeout_s=timeout,
+        healthcheck=dict(health) if health else None,
+    )
+
+
+def _host(f: Fields, *, trusted: bool) -> HostConfig:
+    resources = parse_resources(f.data)
+    storage = f.object("StorageOpt")
+    if "size" in storage:
+        resources = replace(resources, disk_size=parse_size(storage.text("size"), "HostConfig.StorageOpt.size"))
+    resources = replace(resources, **_log_options(f.object("LogConfig")))
+    return HostConfig(
+        resources=resources,
+        network_mode=f.text("NetworkMode", "default", limit=128) or "default",
+        ports=_bindings(f.object("PortBindings")),
+        restart=parse_restart(f.object("RestartPolicy")),
+        auto_remove=f.flag("AutoRemove"),
+        publish_all=f.flag("PublishAllPorts"),
+        cgroup_parent=check_group(f.text("CgroupParent", limit=512).strip("/")),
+        binds=_binds(f),
+        tmpfs={_absolute(k, "Tmpfs"): v for k, v in f.mapping("Tmpfs", limit=32, each=256).items()},
+        dns=f.texts("Dns", limit=8, each=64) or (),
+        dns_search=f.texts("DnsSearch", limit=8, each=253) or (),
+        extra_hosts=f.texts("ExtraHosts", limit=64, each=320) or (),
+        read_only=f.flag("ReadonlyRootfs"),
+        shm_size=f.integer("ShmSize", low=0, high=1 << 40) or 64 << 20,
+        init=f.flag("Init"),
+        cap_add=(f.texts("CapAdd", limit=64, each=64) or ()) if trusted else (),
+        cap_drop=f.texts("CapDrop", limit=64, each=64) or (),
+        no_new_privileges=any(o.replace("=", ":") in ("no-new-privileges", "no-new-privileges:true") for o in f.texts("SecurityOpt") or ()),
+        oom_score_adj=f.integer("OomScoreAdj", low=-1000, high=1000),
+        ulimits=tuple(_ulimit(u) for u in f.objects("Ulimits", limit=16)),
+        sysctls=_sysctls(f.mapping("Sysctls", limit=64, each=256), trusted=trusted),
+    )
+
+
+def _log_options(f: Fields) -> dict[str, int]:
+    kind = f.text("Type")
+    if kind not in ("", "json-file", "local", "moorage", "default"):
+        raise Invalid(f"The log driver {kind[:64]!r} is not here.", "Leave LogConfig.Type empty: the engine keeps its own record.")
+    options = f.mapping("Config", limit=16, each=64)
+    found = {}
+    if options.get("max-size"):
+        found["log_size"] = parse_size(options["max-size"], "LogConfig.Config.max-size")
+    if options.get("rate"):
+        found["log_rate"] = parse_size(options["rate"], "LogConfig.Config.rate")
+    return found
+
+
+def parse_restart(f: Fields) -> RestartPolicy:
+    """Docker's RestartPolicy; raises Invalid for an unknown name."""
+    name = f.text("Name") or "no"
+    if name not in ("no", "on-failure", "always", "unless-stopped"):
+        raise Invalid(f"invalid restart policy {name[:64]!r}.", "Use no, on-failure, always or unless-stopped.")
+    retries = f.integer("MaximumRetryCount", low=0, high=1_000_000)
+    if retries and name != "on-failure":
+        raise Invalid(f"maximum retry count cannot be used with restart policy {name!r}.")
+    return RestartPolicy(name=name, retries=retries)
+
+
+def _port(text: str) -> str:
+    match = PORT.fullmatch(text)
+    if not match or not 0 < int(match[1]) < 65536:
+        raise Invalid(f"{text[:64]!r} is not a port like 80/tcp.")
+    return f"{int(match[1])}/{match[2] or 'tcp'}"
+
+
+def _bindings(f: Fields) -> tuple[PortBinding, ...]:
+    found = []
+    for key in f.keys("PortBindings") if "PortBindings" in f else tuple(f.data)[:256]:
+        port, _, protocol = _port(key).partition("/")
+        for entry in f.objects(key, limit=16) or [Fields({}, key)]:
+            text = entry.text("HostPort", limit=11)
+            if text and not (text.isdigit() and int(text) < 65536):
+                raise Invalid(f"Invalid host port {text!r} for {key}.", "Ranges are not taken; give one port.")
+            ip = entry.text("HostIp", limit=45)
+            if ":" in ip:
+                raise Invalid(f"Ports are published on IPv4 only, not {ip!r}.")
+            found.append(PortBinding(port=int(port), protocol=protocol, host_ip=ip, host_port=int(text or 0)))
+    return tuple(found)
+
+
+def _binds(f: Fields) -> tuple[Bind, ...]:
+    found = []
+    for text in f.texts("Binds", limit=64, each=4096) or ():
+        parts = text.split(":")
+        if len(parts) not in (2, 3):
+            raise Invalid(f"invalid volume specification: {text[:200]!r}.")
+        found.append(Bind(source=parts[0], target=_absolute(parts[1], "Binds"), read_only="ro" in parts[2:3]))
+    for mount in f.objects("Mounts", limit=64):
+        kind = mount.text("Type", "bind", limit=16)
+        if kind == "tmpfs":
+            continue
+        target = _absolute(mount.text("Target", limit=4096), "Mounts.Target")
+        found.append(Bind(source=mount.text("Source", limit=4096), target=target, read_only=mount.flag("ReadOnly")))
+    return tuple(found)
+
+
+def _ulimit(f: Fields) -> tuple[str, int, int]:
+    hard = f.integer("Hard", low=-1, high=(1 << 63) - 1)
+    return f.text("Name", limit=32), f.integer("Soft", low=-1, high=(1 << 63) - 1), hard
+
+
+def _sysctls(found: dict[str, str], *, trusted: bool) -> dict[str, str]:
+    for key in found:
+        if not trusted and not (key.startswith("net.ipv4.") and key.removeprefix("net.ipv4.") in ("ip_unprivileged_port_start", "ping_group_range")):
+            raise Forbidden(f"The sysctl {key[:100]!r} is refused.", "Only an engine started with --trusted grants it.")
+    return found
+
+
+def _absolute(path: str, where: str, *, allow_empty: bool = False) -> str:
+    if not path and allow_empty:
+        return ""
+    if not path.startswith("/"):
+        raise Invalid(f"{where} {path[:200]!r} must be an absolute path.")
+    return path
+
+
+def _endpoint(f: Fields) -> tuple[EndpointConfig, dict[str, int]]:
+    endpoints = f.object("EndpointsConfig")
+    if len(endpoints.data) > 1:
+        raise Invalid("Container cannot be connected to more than one network.", "Create it on one.")
+    for name in endpoints.data:
+        endpoint = endpoints.object(name)
+        options = endpoint.mapping("DriverOpts", limit=16, each=64)
+        rates = {"rate_in": _rate(options, RATE_IN), "rate_out": _rate(options, RATE_OUT)}
+        ipam = endpoint.object("IPAMConfig")
+        config = EndpointConfig(ip=ipam.text("IPv4Address", limit=15), aliases=endpoint.texts("Aliases", limit=32, each=253) or ())
+        return config, {k: v for k, v in rates.items() if v}
+    return EndpointConfig(), {}
+
+
+def _rate(options: dict[str, str], key: str) -> int:
+    text = options.get(key) or "0"
+    if not text.isdigit() or int(text) > 1 << 50:
+        raise Invalid(f"DriverOpts {key} {text[:32]!r} is not a number of bits per second.")
+    return int(text)

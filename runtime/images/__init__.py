@@ -1,0 +1,1 @@
+"""Images: formats, the content-addressed store, extraction of layers and the distribution protocol."""

@@ -1,4 +1,4 @@
-"""What the network of one engine is made of, by the words of the container network model: sandbox, endpoint, network."""
+"""What the network of one engine is made of, in the words of the container network model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PortBinding:
 
     container_port: int
     host_port: int = 0
-    host_address: str = "0.0.0.0"  # noqa: S104
+    host_address: str = "0.0.0.0"
     protocol: Protocol = "tcp"
 
 
@@ -82,7 +82,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Traffic of one endpoint as the container sees it, in bytes since it was connected; `drops` in packets, both ways."""
+    """Traffic of one endpoint as the container sees it, in bytes since it was connected; `drops` in packets."""
 
     rx_bytes: int = 0
     tx_bytes: int = 0
@@ -91,7 +91,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What exists in the kernel for this state directory though no record asks for it (`make doctor` wants all empty)."""
+    """What the kernel holds for this state directory though no record asks for it: `make doctor` wants none."""
 
     links: tuple[str, ...] = ()
     netns: tuple[str, ...] = ()

@@ -1,0 +1,4 @@
+#!/bin/sh
+echo "moorage demo: starting"
+echo "moorage demo: cannot find its configuration, giving up" >&2
+exit 3

@@ -1,0 +1,75 @@
+"""`make down`: ends everything of one state folder, containers included, and counts what is left."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from scripts import doctor, records
+from scripts.state import SetupError, State
+
+
+class EngineConnection(http.client.HTTPConnection):
+    """HTTP over the engine's unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("engine", timeout=timeout_s)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+def end_up(state: State) -> None:
+    """End the foreground process and all it supervises."""
+    record = records.read(state.records / "up.json")
+    if record is not None:
+        os.kill(record["pid"], signal.SIGTERM)
+        records.wait_for_end(record["pid"], 40)
+
+
+def end_engine(state: State) -> None:
+    """Let the engine remove every container, mount and network, then end it."""
+    record = records.read(state.records / "engine.json")
+    if record is None:
+        return
+    connection = EngineConnection(state.folder / "engine.sock", 120)
+    try:
+        connection.request("POST", "/moorage/shutdown?remove=containers")
+        answer = connection.getresponse()
+        if answer.status >= 300:
+            raise SetupError(
+                f"the engine did not shut down: {json.loads(answer.read() or b'{}').get('message', answer.status)}"
+            )
+    except OSError as error:
+        print(f"moorage: the engine does not answer ({error}); ending it.", file=sys.stderr)
+    records.wait_for_end(record["pid"], 30)
+    records.end(record)
+
+
+def main() -> int:
+    """Exit status 1 when something is left."""
+    try:
+        state = State.from_environment()
+    except SetupError as error:
+        print(f"moorage: {error}", file=sys.stderr)
+        return 1
+    end_up(state)
+    if (haproxy := records.read(state.records / "haproxy.json")) is not None:
+        records.end(haproxy)
+    end_engine(state)
+    left = doctor.leftovers(state)
+    print("down: " + ("nothing is left." if not left else "left behind: " + ", ".join(left)))
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What this machine must offer before anything is made: each check is one sentence with the way out, or nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from scripts import records
+from scripts.state import State
+
+FREE_BYTES_NEEDED = 1024**3
+
+
+def root(_: State) -> str:
+    """Root makes namespaces, cgroups and mounts."""
+    return (
+        ""
+        if os.geteuid() == 0
+        else "this needs root, because it makes namespaces, cgroups and mounts: run it with sudo."
+    )
+
+
+def overlay(_: State) -> str:
+    """Layers are stacked by overlayfs."""
+    if any(line.split()[-1] == "overlay" for line in Path("/proc/filesystems").read_text().splitlines()):
+        return ""
+    modules = Path("/lib/modules", os.uname().release)
+    if modules.exists() and any(modules.rglob("overlay.ko*")):
+        return ""
+    return f"kernel {os.uname().release} has no overlay file system: use one with CONFIG_OVERLAY_FS."
+
+
+def user_namespaces(_: State) -> str:
+    """Each container gets its own range of user ids."""
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if Path("/proc/self/ns/user").exists() and (not limit.exists() or int(limit.read_text()) > 0):
+        return ""
+    return "this kernel makes no user namespaces: set sysctl user.max_user_namespaces to 10000 or use a kernel with CONFIG_USER_NS."
+
+
+def cgroups(_: State) -> str:
+    """Limits are cgroups', of either version."""
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        needed, have = {"cpu", "memory", "pids"}, set(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
+    else:
+        mounts = Path("/proc/self/mountinfo").read_text()
+        needed, have = {"cpu", "memory", "pids", "freezer", "devices"}, set()
+        for line in mounts.splitlines():
+            if " - cgroup " in line:
+                have |= set(line.rsplit(" ", 1)[1].split(","))
+    lacking = sorted(needed - have)
+    return (
+        f"the cgroup controllers {', '.join(lacking)} are not there: mount them, or boot with unified cgroups."
+        if lacking
+        else ""
+    )
+
+
+def disk(state: State) -> str:
+    """The store needs room, and a file system that can be idmapped."""
+    folder = state.folder
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free >= FREE_BYTES_NEEDED:
+        return ""
+    return f"{folder} has {free / 1e6:.0f} MB free and Moorage needs {FREE_BYTES_NEEDED / 1e6:.0f} MB: make room or set MOORAGE_STATE to a larger disk."
+
+
+def port(state: State) -> str:
+    """HAProxy's port must be ours to take, unless our HAProxy already has it."""
+    if records.read(state.records / "haproxy.json") is not None:
+        return ""
+    with socket.socket(socket.AF_INET6 if ":" in state.bind else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((state.bind, state.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {state.port} on {state.bind} is in use: end what listens there, or set MOORAGE_PORT to another."
+            return f"port {state.port} on {state.bind} cannot be taken ({error.strerror}): set MOORAGE_BIND and MOORAGE_PORT."
+    return ""
+
+
+def programs(_: State) -> str:
+    """Programs that are not Python's."""
+    lacking = [
+        name
+        for name in ("haproxy", "nft", "mkfs.ext4", "setpriv")
+        if shutil.which(name) is None and not Path("/usr/sbin", name).exists()
+    ]
+    return f"{', '.join(lacking)} is missing: run make up, which installs it, or install it by hand." if lacking else ""
+
+
+CHECKS = (root, overlay, user_namespaces, cgroups, disk, port, programs)
+
+
+def problems(state: State) -> list[str]:
+    """Every sentence that applies; empty when the machine will do."""
+    return [sentence for check in CHECKS if (sentence := check(state))]

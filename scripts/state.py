@@ -1,0 +1,96 @@
+"""Where one platform keeps its things, and the environment its processes are given."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv/bin/python"
+
+
+class SetupError(Exception):
+    """Something that keeps the platform from starting or stopping: one sentence with the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One platform's folders and doors; everything else is derived from these."""
+
+    folder: Path
+    bind: str
+    port: int
+    domain: str
+    portal_host: str
+    redis_url: str  # empty: a private Valkey
+    host: str
+
+    @classmethod
+    def from_environment(cls) -> State:
+        """Read `MOORAGE_*` once; raises SetupError in the operator's words."""
+        domain = os.environ.get("MOORAGE_DOMAIN", "localhost")
+        text = os.environ.get("MOORAGE_PORT", "8080")
+        if not text.isdigit() or not 0 < int(text) < 65536:
+            raise SetupError(f"MOORAGE_PORT is {text!r}: give a port from 1 to 65535.")
+        return cls(
+            folder=Path(os.environ.get("MOORAGE_STATE", "/var/lib/moorage")).absolute(),
+            bind=os.environ.get("MOORAGE_BIND", "127.0.0.1" if domain == "localhost" else "0.0.0.0"),
+            port=int(text),
+            domain=domain,
+            portal_host=os.environ.get("MOORAGE_PORTAL_HOST", "localhost"),
+            redis_url=os.environ.get("MOORAGE_REDIS_URL", ""),
+            host=os.environ.get("MOORAGE_HOST_NAME", "local"),
+        )
+
+    @property
+    def short(self) -> str:
+        """8 hex digits that name this state folder in links, cgroups, tables and sockets."""
+        return hashlib.sha256(os.path.realpath(self.folder).encode()).hexdigest()[:8]
+
+    @property
+    def run(self) -> Path:
+        """Sockets (AF_UNIX paths end at 107 bytes, so they do not lie in the state folder)."""
+        return Path("/run/moorage") / self.short
+
+    @property
+    def records(self) -> Path:
+        """Pid records, supervisor's configuration and logs."""
+        return self.folder / "run"
+
+    @property
+    def url(self) -> str:
+        """The portal's address for people."""
+        return f"http://{self.portal_host}" + ("" if self.port == 80 else f":{self.port}")
+
+    def environment(self) -> dict[str, str]:
+        """The platform's environment for every process `up` starts."""
+        redis = self.redis_url or f"unix://{self.run}/valkey.sock"
+        return os.environ | {
+            "MOORAGE_STATE": str(self.folder),
+            "MOORAGE_RUN": str(self.run),
+            "MOORAGE_BIND": self.bind,
+            "MOORAGE_PORT": str(self.port),
+            "MOORAGE_DOMAIN": self.domain,
+            "MOORAGE_PORTAL_HOST": self.portal_host,
+            "MOORAGE_REDIS_URL": redis,
+            "MOORAGE_HOST_NAME": self.host,
+            "DJANGO_SETTINGS_MODULE": "portal.settings",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def make_folders(self) -> None:
+        """Create what every process expects, closed to other users."""
+        for folder in (
+            self.folder,
+            self.records,
+            self.records / "logs",
+            self.folder / "valkey",
+            self.folder / "haproxy",
+            Path("/run/moorage"),
+            self.run,
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o711 if folder == Path("/run/moorage") else 0o700)

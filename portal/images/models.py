@@ -26,14 +26,18 @@ class Image(models.Model):
     digest = models.CharField(max_length=71)  # of the manifest
     media_type = models.CharField(max_length=120)
     size_bytes = models.PositiveBigIntegerField()
-    config = models.JSONField(default=dict)  # runtime.images.format.ImageConfig as JSON: entrypoint, cmd, env, user, port, …
+    config = models.JSONField(
+        default=dict
+    )  # runtime.images.format.ImageConfig as JSON: entrypoint, cmd, env, user, port, …
     reference = models.CharField(max_length=255, blank=True)  # as the archive or the push named it
     blobs = models.ManyToManyField(Blob, related_name="images")
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["repository", "digest"], name="one_image_per_repository_and_digest")]
+        constraints = [
+            models.UniqueConstraint(fields=["repository", "digest"], name="one_image_per_repository_and_digest")
+        ]
 
 
 class Upload(models.Model):

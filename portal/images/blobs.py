@@ -1,0 +1,189 @@
+"""The blob store: files named by their sha256, written once, never changed.
+
+Layout: `<root>/sha256/<first two hex digits>/<hex>`, mode 0600; a file under way lies in `<root>/incoming/`
+and becomes visible by rename after fsync, so a blob that can be seen is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+INCOMING_KEPT_S = 24 * 3600  # a crash leaves a file in incoming/; nothing is under way for longer than this
+
+
+class BlobMissing(LookupError):
+    """No blob of this digest is in the store."""
+
+
+class DigestMismatch(ValueError):
+    """What was written is not what its name said."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob in the store: digest `sha256:<hex>` and size in bytes."""
+
+    digest: str
+    size_bytes: int
+
+
+def checked(digest: str) -> str:
+    """The digest, if it is one; raises BlobMissing for anything else, so that no path is made of a stranger's text."""
+    if not DIGEST.match(digest):
+        raise BlobMissing(f"{digest[:80]!r} is not a sha256 digest")
+    return digest
+
+
+class BlobWriter:
+    """One blob under way. Leaving the `with` block without `commit` removes what was written."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._path = store.incoming / secrets.token_hex(16)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append and hash; raises OSError (ENOSPC and the like)."""
+        view = memoryview(data)
+        self._hash.update(view)
+        self.size_bytes += len(view)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    @property
+    def digest(self) -> str:
+        """Digest of what was written so far."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def commit(self, *, expected: str = "") -> StoredBlob:
+        """Make the blob durable and visible; one that is already here is not kept twice.
+
+        Raises DigestMismatch when `expected` is another digest.
+        """
+        digest = self.digest
+        if expected and digest != expected:
+            raise DigestMismatch(f"content has digest {digest}, not {expected}")
+        target = self._store.path(digest)
+        if target.exists():
+            os.utime(target)  # young again: a collection that runs now keeps it
+            self._drop()
+        else:
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            self._path.rename(target)
+            sync_folder(target.parent)
+        return StoredBlob(digest, self.size_bytes)
+
+    def _drop(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop()
+
+
+class BlobStore:
+    """Blobs below one folder; safe for several processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (root / "sha256").mkdir(mode=0o700, exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Where a blob of this digest lies or would lie; raises BlobMissing if that is no digest."""
+        text = checked(digest).removeprefix("sha256:")
+        return self.root / "sha256" / text[:2] / text
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is in the store."""
+        return self.path(digest).is_file()
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob; raises BlobMissing."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise BlobMissing(f"no blob {digest}") from None
+
+    def open(self, digest: str) -> BinaryIO:
+        """The blob for reading, unbuffered; raises BlobMissing."""
+        try:
+            return self.path(digest).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise BlobMissing(f"no blob {digest}") from None
+
+    def read(self, digest: str) -> bytes:
+        """The whole blob (manifests and configs); raises BlobMissing."""
+        with self.open(digest) as file:
+            return file.read()
+
+    def writer(self) -> BlobWriter:
+        """Begin a blob."""
+        return BlobWriter(self)
+
+    def add(self, data: bytes) -> StoredBlob:
+        """Store a small blob at once."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def remove(self, digest: str, *, unless_younger_than_s: float = 0) -> bool:
+        """Delete a blob unless it was written or asked for again within this time; whether it went."""
+        path = self.path(digest)
+        try:
+            if time.time() - path.stat().st_mtime < unless_younger_than_s:
+                return False
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def digests(self) -> Iterator[str]:
+        """Every digest on disk."""
+        for folder in (self.root / "sha256").iterdir():
+            for file in folder.iterdir():
+                yield f"sha256:{file.name}"
+
+    def sweep_incoming(self, *, older_than_s: float = INCOMING_KEPT_S) -> int:
+        """Remove what crashed writers left; how many files went."""
+        gone = 0
+        for file in self.incoming.iterdir():
+            try:
+                if time.time() - file.stat().st_mtime > older_than_s:
+                    file.unlink()
+                    gone += 1
+            except FileNotFoundError:
+                continue
+        return gone
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder, so that a rename in it survives a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

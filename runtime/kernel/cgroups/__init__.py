@@ -1,0 +1,139 @@
+"""Control groups of both versions behind one protocol.
+
+A group is named by its path relative to the hierarchy's root ("moorage-1a2b3c4d/team/app/instance"), the same on v1, where it
+exists once in each controller's hierarchy, and on v2. Sources: Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from runtime.errors import RuntimeFault
+
+UNLIMITED = -1
+DEFAULT_PERIOD_US = 100_000
+
+
+class CgroupFault(RuntimeFault):
+    """A control group could not be made, limited or removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRate:
+    """Greatest rates of one block device, bytes and operations per second; 0 is no limit."""
+
+    major: int
+    minor: int
+    read_bps: int = 0
+    write_bps: int = 0
+    read_iops: int = 0
+    write_iops: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRule:
+    """One entry of a device list: `kind` is "a", "c" or "b", `major` and `minor` None for any, `access` of "rwm"."""
+
+    allow: bool
+    kind: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Limits of one group. None leaves a value as it is, -1 (UNLIMITED) lifts the limit.
+
+    `swap_bytes` is swap alone, beside `memory_bytes`. `cpu_weight` is v2's 1 to 10,000 with 100 the default, converted for v1.
+    """
+
+    cpu_quota_us: int | None = None
+    cpu_period_us: int = DEFAULT_PERIOD_US
+    cpu_weight: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_bytes: int | None = None
+    memory_low_bytes: int | None = None
+    swap_bytes: int | None = None
+    pids: int | None = None
+    io: tuple[DeviceRate, ...] = ()
+    devices: tuple[DeviceRule, ...] = ()
+    oom_group: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Counters of one group at one moment; limits are 0 where there is none.
+
+    `memory_bytes` is without the page cache that can be dropped at once (inactive_file), as `docker stats` counts it.
+    """
+
+    cpu_ns: int
+    throttled_ns: int
+    throttled_periods: int
+    periods: int
+    memory_bytes: int
+    cache_bytes: int
+    memory_limit_bytes: int
+    pids: int
+    pids_limit: int
+    read_bytes: int
+    write_bytes: int
+    read_ops: int
+    write_ops: int
+    oom_kills: int
+
+
+class Cgroups(Protocol):
+    """What both versions do. Paths are relative to the root; every method raises OSError, or CgroupFault with a sentence."""
+
+    @property
+    def version(self) -> int:
+        """1 or 2."""
+
+    def create(self, path: str, resources: Resources) -> None:
+        """Make the group and its parents (controllers enabled on the way) with these limits; one that exists is kept and set."""
+
+    def attach(self, path: str, pid: int) -> None:
+        """Move a process, and what it forks from now on, into the group."""
+
+    def set_limits(self, path: str, resources: Resources) -> None:
+        """Change limits of a living group; values that are None stay."""
+
+    def freeze(self, path: str, *, frozen: bool) -> None:
+        """Stop or continue all processes of the group and of those below it."""
+
+    def kill(self, path: str) -> None:
+        """SIGKILL every process of the group and of those below it, frozen ones too."""
+
+    def pids(self, path: str) -> list[int]:
+        """Process ids in the group and below it; empty when there is no such group."""
+
+    def sample(self, path: str) -> Sample:
+        """Read the counters; raises FileNotFoundError when the group is gone."""
+
+    def oom_kills(self, path: str) -> int:
+        """How many processes of the group, or below, the kernel ended for want of memory; 0 when the group is gone."""
+
+    def remove(self, path: str) -> None:
+        """Remove the group and all below it; page cache is given back first on v1. Nothing happens when it is gone."""
+
+    def list(self, path: str) -> Sequence[str]:
+        """Groups that exist below `path`, children before their parents, in any hierarchy; for finding leftovers."""
+
+    def dying(self) -> int:
+        """Memory groups that were removed and still hold pages, on the whole host."""
+
+
+def detect(mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
+    """The hierarchies of this host: v2 when a cgroup2 mount carries the memory controller, else the v1 mounts.
+
+    Raises CgroupFault when neither has cpu, memory and pids.
+    """
+    from runtime.kernel.cgroups import v1, v2
+
+    return v2.find(mountinfo) or v1.find(mountinfo)

@@ -1,0 +1,100 @@
+"""Knowing a process again: pid, start time and boot id together name one process for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRef:
+    """One process. `start_ticks` is field 22 of proc_pid_stat(5)."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The reference of a living process; raises ProcessLookupError."""
+        ticks = start_ticks(pid)
+        if ticks is None:
+            raise ProcessLookupError(f"no process {pid}")
+        return cls(pid, ticks, boot_id())
+
+    def alive(self) -> bool:
+        """Whether this very process runs (a zombie counts as ended)."""
+        return self.boot_id == boot_id() and start_ticks(self.pid) == self.start_ticks
+
+    def open(self) -> int | None:
+        """A pidfd on it, None when it has ended. The check after opening closes the race with a re-used pid."""
+        if not self.alive():
+            return None
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        if self.alive():
+            return pidfd
+        os.close(pidfd)
+        return None
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        pidfd = self.open()
+        if pidfd is None:
+            return
+        try:
+            signal.pidfd_send_signal(pidfd, signum)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
+
+
+def boot_id() -> str:
+    """This boot's random id."""
+    return BOOT_ID.read_text().strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when it has ended or is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def set_name(name: str) -> None:
+    """Name this process for `ps` (15 bytes)."""
+    Path("/proc/self/comm").write_text(name[:15])
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file so that a reader sees the old or the new one; `durable` waits for the disk too."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.rename(path)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

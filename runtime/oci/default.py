@@ -1,0 +1,133 @@
+"""The configuration the engine gives a container: Docker's, in a user namespace of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.oci import seccomp_profile
+from runtime.oci.spec import (
+    ALL_NAMESPACES,
+    DEFAULT_CAPABILITIES,
+    MASKED_PATHS,
+    READONLY_PATHS,
+    Capabilities,
+    DeviceRuleSpec,
+    IdMapping,
+    Linux,
+    LinuxResources,
+    Mount,
+    Namespace,
+    Process,
+    Rlimit,
+    Root,
+    Seccomp,
+    Spec,
+    User,
+)
+
+ID_RANGE = 65_536
+
+DEFAULT_MOUNTS = (
+    Mount(destination="/proc", type="proc", source="proc", options=("nosuid", "noexec", "nodev")),
+    Mount(
+        destination="/dev", type="tmpfs", source="tmpfs", options=("nosuid", "strictatime", "mode=755", "size=65536k")
+    ),
+    Mount(
+        destination="/dev/pts",
+        type="devpts",
+        source="devpts",
+        options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+    ),
+    Mount(destination="/sys", type="sysfs", source="sysfs", options=("nosuid", "noexec", "nodev", "ro")),
+    Mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup", options=("nosuid", "noexec", "nodev", "ro")),
+    Mount(destination="/dev/mqueue", type="mqueue", source="mqueue", options=("nosuid", "noexec", "nodev")),
+)
+
+_CHARACTER_DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2))  # mem, tty, console, ptmx
+DEVICE_RULES = (
+    DeviceRuleSpec(allow=False),
+    DeviceRuleSpec(allow=True, type="c", access="m"),
+    DeviceRuleSpec(allow=True, type="b", access="m"),
+    *(DeviceRuleSpec(allow=True, type="c", major=major, minor=minor) for major, minor in _CHARACTER_DEVICES),
+    DeviceRuleSpec(allow=True, type="c", major=136),  # the slaves of /dev/pts
+)
+
+
+def default(
+    *,
+    args: tuple[str, ...],
+    hostname: str,
+    cgroups_path: str,
+    id_base: int,
+    env: tuple[str, ...] = (),
+    cwd: str = "/",
+    user: str = "",
+    netns: Path | None = None,
+    host_network: bool = False,
+    resources: LinuxResources | None = None,
+    readonly: bool = False,
+    no_new_privileges: bool = False,
+    terminal: bool = False,
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES,
+    rlimits: tuple[Rlimit, ...] = (),
+    binds: tuple[Mount, ...] = (),
+    shm_bytes: int = 64 << 20,
+    sysctl: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    seccomp: Seccomp | None = None,
+    unconfined: bool = False,
+) -> Spec:  # noqa: PLR0913
+    """The engine's configuration of one container.
+
+    `cgroups_path` is relative to the hierarchies' roots. Ids 0 to 65,535 inside are `id_base` on outside. `user` is Docker's
+    "name|uid[:group|gid]", looked up in the image. `netns` is a namespace to join; without it one with only `lo` is made, unless
+    `host_network`. `binds` are resolv.conf, hosts, hostname and volumes. `seccomp` replaces the default filter, `unconfined`
+    leaves it out. A host name is cut to 63 bytes. The device list is put before `resources.devices`.
+    """
+    kinds = tuple(kind for kind in ALL_NAMESPACES if not (host_network and kind == "network"))
+    namespaces = tuple(Namespace(type=k, path=str(netns) if k == "network" and netns else "") for k in kinds)
+    ids = (IdMapping(container_id=0, host_id=id_base, size=ID_RANGE),)
+    shm = Mount(
+        destination="/dev/shm",
+        type="tmpfs",
+        source="shm",
+        options=("nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),
+    )
+    return Spec(
+        process=Process(
+            args=args,
+            env=env,
+            cwd=cwd,
+            user=User(username=user),
+            capabilities=Capabilities.of(capabilities),
+            rlimits=rlimits,
+            no_new_privileges=no_new_privileges,
+            terminal=terminal,
+        ),
+        root=Root(readonly=readonly),
+        mounts=(*DEFAULT_MOUNTS, shm, *binds),
+        hostname=hostname[:63],
+        annotations=annotations or {},
+        linux=Linux(
+            namespaces=namespaces,
+            uid_mappings=ids,
+            gid_mappings=ids,
+            resources=_with_devices(resources or LinuxResources()),
+            cgroups_path=cgroups_path,
+            seccomp=None if unconfined else seccomp or seccomp_profile.default(),
+            masked_paths=MASKED_PATHS,
+            readonly_paths=READONLY_PATHS,
+            sysctl=sysctl or {},
+        ),
+    )
+
+
+def _with_devices(resources: LinuxResources) -> LinuxResources:
+    return LinuxResources(
+        devices=(*DEVICE_RULES, *resources.devices),
+        memory=resources.memory,
+        cpu=resources.cpu,
+        pids=resources.pids,
+        block_io=resources.block_io,
+        unified=resources.unified,
+    )

@@ -1,0 +1,280 @@
+"""The OCI runtime configuration (runtime-spec 1.2, config.md and config-linux.md), as far as this runtime acts on it.
+
+`Spec.parse` is strict about the types of what it knows and ignores what it does not know, as the specification asks.
+`default` builds the engine's configuration: Docker's capabilities, mounts, masks and devices.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from runtime.oci.fields import decode, encode
+
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/sys/devices/system/cpu/cpu0/thermal_throttle", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
+    "/sys/block", "/sys/fs/ext4", "/proc/kallsyms", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup",
+    "/proc/modules", "/proc/partitions", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/swaps", "/proc/diskstats",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+DEFAULT_CAPABILITIES = (
+    "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+)  # fmt: skip
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ALL_NAMESPACES = ("user", "pid", "mount", "uts", "ipc", "cgroup", "network")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Who the program runs as. `username` ("name", "uid", "name:group" …) is looked up inside the image and wins over the ids."""
+
+    uid: int = 0
+    gid: int = 0
+    umask: int | None = None
+    additional_gids: tuple[int, ...] = ()
+    username: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rlimit:
+    """A limit of setrlimit(2), `type` like "RLIMIT_NOFILE"."""
+
+    type: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """The five sets, names as in capabilities(7)."""
+
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> Self:
+        """Docker's way: the same names bounding, effective and permitted, none inheritable or ambient."""
+        return cls(bounding=names, effective=names, permitted=names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """The program to run."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: User = field(default_factory=User)
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities.of(DEFAULT_CAPABILITIES))
+    rlimits: tuple[Rlimit, ...] = ()
+    no_new_privileges: bool = False
+    oom_score_adj: int | None = None
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """The root file system; `path` counts only where the bundle has no `root.json`."""
+
+    path: str = "rootfs"
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A mount inside the container. With type "bind" the source is the host's, mapped to the container's ids."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    """A namespace to have; with `path` an existing one is joined (network only)."""
+
+    type: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdMapping:
+    """`size` ids from `container_id` inside are `host_id` … outside."""
+
+    container_id: int = field(metadata={"name": "containerID"})
+    host_id: int = field(metadata={"name": "hostID"})
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRuleSpec:
+    """An entry of the device list (config-linux.md, "allowed device list")."""
+
+    allow: bool
+    type: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes; `swap` is memory and swap together, -1 without limit."""
+
+    limit: int | None = None
+    reservation: int | None = None
+    swap: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """`shares` as v1 counts them (1024 the default), `quota` and `period` in microseconds."""
+
+    shares: int | None = None
+    quota: int | None = None
+    period: int | None = None
+    cpus: str = ""
+    mems: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pids:
+    """Greatest number of processes and threads; 0 or less is no limit."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThrottleDevice:
+    """A rate of one block device, bytes or operations per second."""
+
+    major: int
+    minor: int
+    rate: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockIO:
+    """Rates of block devices. An entry for the store's device holds for the loop device of the writable layer too."""
+
+    throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
+    throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
+    throttle_read_iops_device: tuple[ThrottleDevice, ...] = field(
+        default=(), metadata={"name": "throttleReadIOPSDevice"}
+    )
+    throttle_write_iops_device: tuple[ThrottleDevice, ...] = field(
+        default=(), metadata={"name": "throttleWriteIOPSDevice"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinuxResources:
+    """The container's limits."""
+
+    devices: tuple[DeviceRuleSpec, ...] = ()
+    memory: Memory | None = None
+    cpu: Cpu | None = None
+    pids: Pids | None = None
+    block_io: BlockIO | None = field(default=None, metadata={"name": "blockIO"})
+    unified: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompArg:
+    """A condition on one argument of a system call; `op` like "SCMP_CMP_MASKED_EQ"."""
+
+    index: int
+    value: int
+    value_two: int = 0
+    op: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompSyscall:
+    """What to do on these system calls when all `args` hold."""
+
+    names: tuple[str, ...]
+    action: str
+    errno_ret: int | None = None
+    args: tuple[SeccompArg, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seccomp:
+    """A system call filter; actions like "SCMP_ACT_ERRNO"."""
+
+    default_action: str
+    default_errno_ret: int | None = None
+    architectures: tuple[str, ...] = ()
+    syscalls: tuple[SeccompSyscall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device node, handed over as a mount of the host's (the kernel refuses mknod in a user namespace)."""
+
+    type: str
+    path: str
+    major: int | None = None
+    minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linux:
+    """What is Linux's own. Without `seccomp` there is no filter; `default` fills in the engine's."""
+
+    namespaces: tuple[Namespace, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
+    resources: LinuxResources = field(default_factory=LinuxResources)
+    cgroups_path: str = ""
+    seccomp: Seccomp | None = None
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    sysctl: dict[str, str] = field(default_factory=dict)
+    rootfs_propagation: str = ""
+
+    def namespace(self, kind: str) -> Namespace | None:
+        """The entry of that type, None when the host's is shared."""
+        return next((n for n in self.namespaces if n.type == kind), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One container's configuration: the content of `config.json`."""
+
+    oci_version: str = "1.2.0"
+    process: Process
+    root: Root = field(default_factory=Root)
+    mounts: tuple[Mount, ...] = ()
+    hostname: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
+    linux: Linux = field(default_factory=Linux)
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """From decoded JSON; raises SpecFault naming the field that is wrong."""
+        return decode(cls, data, "config")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From a `config.json`."""
+        return cls.parse(json.loads(path.read_bytes()))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values under the specification's names; what is None or empty is left out."""
+        return encode(self)
+
+    def write(self, path: Path) -> None:
+        """Write `config.json`."""
+        path.write_text(json.dumps(self.to_json(), indent=1))

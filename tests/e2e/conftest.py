@@ -1,0 +1,44 @@
+"""One whole platform for all end-to-end tests, started by `make up` as a person would."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.state import PYTHON, ROOT
+from scripts.trial import Trial, platform
+
+
+@pytest.fixture(scope="session")
+def platform_running() -> Iterator[Trial]:
+    """The platform, with the password this fixture chose."""
+    with platform(MOORAGE_ADMIN_PASSWORD="a-long-test-password") as trial:
+        trial.password = "a-long-test-password"
+        yield trial
+
+
+@pytest.fixture(name="platform")
+def _platform(platform_running: Trial) -> Trial:
+    """The platform under the name tests use."""
+    return platform_running
+
+
+@pytest.fixture(scope="session")
+def demo_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `docker save` archive of the demo image."""
+    return build_demo(tmp_path_factory.mktemp("demo") / "hello.tar")
+
+
+@pytest.fixture(scope="session")
+def crashing_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same image with a command that exits 3 after two lines."""
+    return build_demo(tmp_path_factory.mktemp("demo") / "crash.tar", "--crash")
+
+
+def build_demo(path: Path, *options: str) -> Path:
+    """Build the demo image with options; returns the archive's path."""
+    subprocess.run([str(PYTHON), str(ROOT / "scripts/demo_image.py"), "--output", str(path), *options], check=True)
+    return path

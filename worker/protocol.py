@@ -24,7 +24,19 @@ LABEL_PROCESS = "moorage.process"
 LABEL_SPEC = "moorage.spec"  # digest of the parts of a DesiredInstance that need a new container
 
 type Wanted = Literal["running", "draining", "stopped", "removed"]
-type Observed = Literal["absent", "pulling", "creating", "starting", "checking", "healthy", "unhealthy", "exited", "failed", "draining", "stopped"]
+type Observed = Literal[
+    "absent",
+    "pulling",
+    "creating",
+    "starting",
+    "checking",
+    "healthy",
+    "unhealthy",
+    "exited",
+    "failed",
+    "draining",
+    "stopped",
+]
 type PageState = Literal["starting", "stopped", "failed", "deleted"]
 
 

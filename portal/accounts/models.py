@@ -60,3 +60,17 @@ class ApiToken(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+
+class KeptAnswer(models.Model):
+    """The answer to a POST that carried an Idempotency-Key: the same key gets it again for a day."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    key = models.CharField(max_length=100)
+    request_digest = models.CharField(max_length=64)  # sha256 of method, path and body
+    status = models.PositiveIntegerField(default=0)  # 0 while the first call is under way
+    body = models.JSONField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="one_answer_per_key")]

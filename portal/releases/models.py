@@ -61,6 +61,7 @@ class Deployment(models.Model):
     class Meta:
         ordering = ["-number"]
         constraints = [models.UniqueConstraint(fields=["app", "number"], name="one_deployment_of_a_number")]
+        indexes = [models.Index(fields=["state"])]
 
 
 class DeploymentEvent(models.Model):

@@ -1,0 +1,56 @@
+"""The web process's one application: Django, websockets, and the raw ASGI doors that stream bodies."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+
+import django
+
+django.setup(set_prefix=False)
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from django.conf import settings
+from django.urls import get_resolver
+
+from portal.django_asgi import DjangoApp
+from portal.images.asgi import registry_app, uploads_app
+from portal.releases.deploy_asgi import deploy_app
+from portal.static_tree import StaticFiles
+from portal.telemetry.routing import websocket_urlpatterns
+
+_DEPLOY = re.compile(r"/api/v1/apps/[^/]+/deployments/?")
+
+_static = StaticFiles(settings.STATIC_ROOT, settings.STATIC_DIGEST)
+_websockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+_django = DjangoApp()
+# Resolved now, or the first request pays for importing every view.
+_ = get_resolver().url_patterns
+
+
+def _choose(scope: dict[str, Any]) -> Any:
+    path: str = scope["path"]
+    if path.startswith("/static/"):
+        return _static
+    if path == "/v2" or path.startswith("/v2/"):
+        return registry_app
+    if path.startswith("/api/v1/uploads"):
+        return uploads_app
+    if scope["method"] == "POST" and _DEPLOY.fullmatch(path):
+        return deploy_app
+    return _django
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Give the connection to whoever answers it."""
+    if scope["type"] == "websocket":
+        await _websockets(scope, receive, send)
+    elif scope["type"] == "http":
+        await _choose(scope)(scope, receive, send)
+    else:
+        raise ValueError(f"no door for {scope['type']!r}; run uvicorn with lifespan off")

@@ -1,0 +1,123 @@
+"""What the portal refuses and why: one base error, shown once, at the boundary (page, API, raw ASGI)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.template import TemplateDoesNotExist
+
+
+class PortalError(Exception):
+    """A refusal. `message` is a sentence with the figure, `hint` the way out, `code` stable for programs."""
+
+    code = "error"
+    status = 400
+
+    def __init__(
+        self, message: str, hint: str = "", *, code: str = "", status: int = 0, extra: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or type(self).code
+        self.status = status or type(self).status
+        self.extra = extra or {}
+
+    def problem(self) -> dict[str, Any]:
+        """RFC 9457 members, as JSON-ready values."""
+        body: dict[str, Any] = {
+            "type": f"urn:moorage:problem:{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.message,
+        }
+        if self.hint:
+            body["hint"] = self.hint
+        return body | self.extra
+
+
+class NotFound(PortalError):
+    """It does not exist, or the asker may not know that it does."""
+
+    code = "not_found"
+    status = 404
+
+
+class Unauthenticated(PortalError):
+    """Nobody is signed in, or the token is unknown or expired."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(PortalError):
+    """A member without the right."""
+
+    code = "forbidden"
+    status = 403
+
+
+class Conflict(PortalError):
+    """The thing is in a state that does not allow this."""
+
+    code = "conflict"
+    status = 409
+
+
+class Invalid(PortalError):
+    """A value that cannot be used."""
+
+    code = "invalid"
+    status = 422
+
+
+class OverQuota(PortalError):
+    """A plan or a team quota does not allow this; the message has the figures."""
+
+    code = "over_quota"
+    status = 422
+
+
+def problem_response(error: PortalError) -> JsonResponse:
+    """The error as `application/problem+json`."""
+    response = JsonResponse(error.problem(), status=error.status, content_type="application/problem+json")
+    if error.status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="moorage"'
+    return response
+
+
+class PortalErrorMiddleware:
+    """Turns a PortalError raised by a page into `error.html` with its status; the API has its own handler."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Called by Django when a view raised."""
+        if not isinstance(exception, PortalError):
+            return None
+        if request.path.startswith(("/api/", "/internal/")):
+            return problem_response(exception)
+        try:
+            return render(request, "error.html", {"error": exception}, status=exception.status)
+        except TemplateDoesNotExist:
+            text = f"{exception.message} {exception.hint}".strip()
+            return HttpResponse(text, status=exception.status, content_type="text/plain; charset=utf-8")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Shown when a form's CSRF token is missing or stale."""
+    error = Forbidden("This form is out of date.", "Reload the page and send it again.", code="csrf")
+    if request.path.startswith("/api/"):
+        return problem_response(error)
+    try:
+        return render(request, "error.html", {"error": error}, status=403)
+    except TemplateDoesNotExist:
+        return HttpResponse(f"{error.message} {error.hint}", status=403, content_type="text/plain; charset=utf-8")

@@ -1,0 +1,37 @@
+"""gunicorn's configuration: `gunicorn -c portal/gunicorn.py portal.asgi:application`."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+from typing import Any
+
+from portal.config import config
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+bind = f"unix:{config().run / 'web.sock'}"
+umask = 0o007
+workers = int(os.environ.get("MOORAGE_WEB_WORKERS", "2"))
+worker_class = "portal.web_worker.PortalWorker"
+preload_app = True
+control_socket_disable = True
+timeout = 60
+graceful_timeout = 10
+accesslog = None
+errorlog = "-"
+
+
+def when_ready(server: Any) -> None:
+    """Before the first fork: what is loaded stays shared between the workers."""
+    gc.collect()
+    gc.freeze()
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Workers outlive a killed master and would keep old websockets: let the kernel end them."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        os._exit(0)

@@ -39,8 +39,8 @@ def test_this_machine_has_what_is_needed(state: State) -> None:
 
 def test_someone_other_than_root_is_told_so_and_nothing_is_made(tmp_path: Path) -> None:
     program = (
-        "import os, sys; os.setuid(65534); sys.path.insert(0, sys.argv[1]); "
-        "from scripts import preflight, state; print(preflight.problems(state.State.from_environment()))"
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from scripts import preflight, state; os.setuid(65534); "
+        "print(preflight.problems(state.State.from_environment()))"
     )
     environment = {"MOORAGE_STATE": str(tmp_path / "state"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run(

@@ -95,9 +95,11 @@ def programs(_: State) -> str:
     return f"{', '.join(lacking)} is missing: run make up, which installs it, or install it by hand." if lacking else ""
 
 
-CHECKS = (root, overlay, user_namespaces, cgroups, disk, port, programs)
+CHECKS = (overlay, user_namespaces, cgroups, disk, port, programs)
 
 
 def problems(state: State) -> list[str]:
-    """Every sentence that applies; empty when the machine will do."""
+    """Every sentence that applies; empty when the machine will do. Without root nothing else can be looked at."""
+    if sentence := root(state):
+        return [sentence]
     return [sentence for check in CHECKS if (sentence := check(state))]

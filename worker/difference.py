@@ -130,12 +130,9 @@ def _for_running(instance: DesiredInstance, container: Container, known: Known) 
     done = max(container.restart_generation, known.restarted.get(instance.id, 0))
     if instance.restart_generation > done:
         return [*steps, Restart(instance, container)]
-    if container.state == "created":
+    if container.state in ("created", "exited", "dead"):
+        # A crash before the deployment is live is given up; after it the engine restarts, and only what it leaves lying is ours.
         return [*steps, Start(instance, container)] if instance.id not in known.gave_up else steps
-    if container.state in ("exited", "dead"):
-        # Before the deployment is live an exit is its failure; afterwards the engine restarts, and only what it left lying is ours.
-        again = instance.restart and instance.id not in known.gave_up
-        return [*steps, Start(instance, container)] if again else steps
     if container.state == "running" and instance.id not in known.judged:
         steps.append(Check(instance, container))
     return steps

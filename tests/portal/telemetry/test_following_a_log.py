@@ -1,0 +1,182 @@
+"""Many viewers, cut connections and slow pages: the view of a log has neither gap nor double."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from portal.telemetry import feeds as feeds_module
+from portal.telemetry.feeds import Feeds, feeds, following
+from portal.telemetry.lines import Cursor, Line
+from portal.telemetry.viewer import BUFFER_LINES, Viewer
+from tests.portal.telemetry.streams import lines, write, write_all
+
+APP = 7
+
+
+@pytest.fixture
+async def source(valkey: str) -> AsyncIterator[Feeds]:
+    """This loop's feeds on a server of the test's own."""
+    made = feeds(valkey)
+    yield made
+    await made.close()
+
+
+async def collect(source: Feeds, viewer: Viewer, instances: list[str], until: set[str]) -> list[Line]:
+    """What a viewer is sent until it has the last lines named."""
+    got: list[Line] = []
+    missing = set(until)
+    stream = following(source, APP, viewer, instances)
+    try:
+        async for batch in stream:
+            got += batch.lines
+            missing -= {line.text for line in batch.lines}
+            if not missing:
+                return got
+    finally:
+        await stream.aclose()
+    raise AssertionError("the stream ended by itself")
+
+
+async def test_fifty_viewers_each_get_every_line_once_and_in_order(source: Feeds) -> None:
+    old = {name: lines(name, 0, 400, text=name) for name in ("web-1", "web-2")}
+    for batch in old.values():
+        await write_all(source.redis, batch)
+    viewers = [Viewer(Cursor()) for _ in range(50)]
+    watching = [
+        asyncio.create_task(collect(source, viewer, ["web-1", "web-2"], {"web-1 1399", "web-2 1399"}))
+        for viewer in viewers
+    ]
+    for start in range(400, 1400, 25):
+        await asyncio.gather(*(write(source.redis, lines(name, start, 25, text=name)) for name in old))
+    expected = {(name, f"{name} {n}") for name in old for n in range(1400)}
+    for got in await asyncio.gather(*watching):
+        assert len(got) == len(expected)
+        assert {(line.instance, line.text) for line in got} == expected
+        for name in old:
+            mine = [line.order for line in got if line.instance == name]
+            assert mine == sorted(mine)
+    assert source.reader.watched == 0
+
+
+async def test_viewers_that_reconnect_at_random_miss_nothing_and_see_nothing_twice(source: Feeds) -> None:
+    names, count = ["web-1", "web-2", "web-3"], 1500
+    last = {f"{name} {count - 1}" for name in names}
+    dice = random.Random(11)
+
+    async def restless() -> list[Line]:
+        got: list[Line] = []
+        cursor = ""
+        while not last <= {line.text for line in got}:
+            viewer = Viewer(Cursor.parse(cursor))
+            stream = following(source, APP, viewer, names)
+            stop_at = len(got) + dice.randint(1, 900)
+            async for batch in stream:
+                got += batch.lines
+                if len(got) > stop_at or last <= {line.text for line in got}:
+                    break
+            await stream.aclose()
+            # As the page does: the last id of each instance, from what was really received.
+            cursor = ",".join(f"{name}@{line.id}" for name, line in {line.instance: line for line in got}.items())
+        return got
+
+    watching = [asyncio.create_task(restless()) for _ in range(10)]
+    for start in range(0, count, 20):
+        # The third host is late: its lines come after the others' younger ones.
+        await asyncio.gather(*(write(source.redis, lines(name, start, 20, text=name)) for name in names[:2]))
+        if start % 100 == 80:
+            await write_all(source.redis, lines("web-3", start - 80, 100, text="web-3"))
+    for got in await asyncio.gather(*watching):
+        assert len(got) == 3 * count
+        assert len({(line.instance, line.id) for line in got}) == 3 * count
+
+
+async def test_a_viewer_that_does_not_read_is_thinned_with_a_note_and_holds_no_more_than_its_buffer(
+    source: Feeds,
+) -> None:
+    viewer = Viewer(Cursor())
+    stream = following(source, APP, viewer, ["web-1"])
+    await write(source.redis, lines("web-1", 0, 1))
+    got = list((await anext(stream)).lines)
+    await write(source.redis, lines("web-1", 1, 1))
+    got += (await anext(stream)).lines  # the replay is over: from here on it is live
+    total = BUFFER_LINES * 3
+    await write_all(source.redis, lines("web-1", 2, total - 2), per_entry=100)
+    fast = Viewer(Cursor())
+    assert len(await collect(source, fast, ["web-1"], {f"line {total - 1}"})) == total
+    while not got[-1].text.endswith(f" {total - 1}"):
+        got += (await anext(stream)).lines
+    await stream.aclose()
+    notes = [line for line in got if line.tag == "m"]
+    assert notes
+    assert all("The record has them all" in line.text for line in notes)
+    skipped = sum(int(line.text.split()[0].replace(",", "")) for line in notes)
+    assert skipped + len(got) - len(notes) == total
+    assert skipped > 0
+
+
+async def test_an_instance_that_joins_later_is_shown_from_its_first_line(source: Feeds) -> None:
+    viewer = Viewer(Cursor())
+    await write(source.redis, lines("web-1", 0, 1, text="old"))
+    stream = following(source, APP, viewer, ["web-1"])
+    await anext(stream)
+    await write(source.redis, lines("web-2", 1, 3, text="new"))
+    await source.logs(APP).follow(["web-1", "web-2"])
+    assert [line.text for line in (await anext(stream)).lines] == ["new 1", "new 2", "new 3"]
+    await stream.aclose()
+
+
+async def test_a_viewer_of_one_instance_gets_only_its_lines(source: Feeds) -> None:
+    for name in ("web-1", "web-2"):
+        await write(source.redis, lines(name, 0, 5, text=name))
+    watching = asyncio.create_task(collect(source, Viewer(Cursor(), instance="web-2"), ["web-1", "web-2"], {"web-2 9"}))
+    for name in ("web-1", "web-2"):
+        await write(source.redis, lines(name, 5, 5, text=name))
+    got = await watching
+    assert [line.text for line in got] == [f"web-2 {n}" for n in range(10)]
+
+
+async def test_more_lines_during_a_replay_than_the_buffer_holds_are_replayed_not_lost(
+    source: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.telemetry.viewer.BUFFER_LINES", 10)
+    await write_all(source.redis, lines("web-1", 0, 300), per_entry=10)
+    stream = following(source, APP, Viewer(Cursor()), ["web-1"])
+    got = list((await anext(stream)).lines)
+    await write_all(source.redis, lines("web-1", 300, 300), per_entry=10)
+    assert (await collect(source, Viewer(Cursor()), ["web-1"], {"line 599"}))[-1].text == "line 599"
+    while got[-1].text != "line 599":
+        got += (await anext(stream)).lines
+    await stream.aclose()
+    assert [line.text for line in got] == [f"line {n}" for n in range(600)]
+
+
+async def test_one_connection_reads_for_all_feeds(source: Feeds) -> None:
+    streams = [following(source, app, Viewer(Cursor()), [f"web-{app}"]) for app in range(20)]
+    for app, stream in enumerate(streams):
+        await write(source.redis, lines(f"web-{app}", 0, 1))
+        await anext(stream)
+    assert source.reader.watched == 20
+    clients = await source.redis.client_list()
+    assert sum(client["cmd"] == "xread" for client in clients) == 1
+    for stream in streams:
+        await stream.aclose()
+    assert source.reader.watched == 0
+    assert feeds_module.feeds("unused") is source
+
+
+async def test_the_reader_goes_on_after_the_server_dropped_its_connections(source: Feeds, valkey: str) -> None:
+    stream = following(source, APP, Viewer(Cursor()), ["web-1"])
+    await write(source.redis, lines("web-1", 0, 1))
+    await anext(stream)
+    async with Redis.from_url(valkey) as other:
+        for client in await other.client_list():
+            if client["cmd"] == "xread":
+                await other.execute_command("CLIENT", "KILL", "ID", client["id"])
+        await write(other, lines("web-1", 1, 1))
+    assert [line.text for line in (await anext(stream)).lines] == ["line 1"]
+    await stream.aclose()

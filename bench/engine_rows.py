@@ -1,0 +1,117 @@
+"""Rows that need only an engine: run, exec, memory of idle containers, log lines, image load; ours and dockerd's in turn."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.daemons import IMAGE, Daemon, build_image, dockerd, moorage
+from bench.rows import Row, p50
+
+RUNS = 20
+IDLE_CONTAINERS = 50
+LOG_LINES = 1_000_000
+
+
+def in_turn(
+    ours: Daemon, peer: Daemon | None, measure: Callable[[Daemon], float], runs: int
+) -> tuple[float, float | None]:
+    """Medians of `runs` measurements, A B A B, after one warm-up each."""
+    daemons = [ours] if peer is None else [ours, peer]
+    for daemon in daemons:
+        measure(daemon)
+    figures: dict[str, list[float]] = {daemon.name: [] for daemon in daemons}
+    for _ in range(runs):
+        for daemon in daemons:
+            figures[daemon.name].append(measure(daemon))
+    return p50(figures[ours.name]), p50(figures[peer.name]) if peer else None
+
+
+def run_row(ours: Daemon, peer: Daemon | None) -> Row:
+    """`docker run --rm … true`."""
+    value, other = in_turn(ours, peer, lambda d: 1000 * d.timed("run", "--rm", "--entrypoint", "true", IMAGE), RUNS)
+    return Row(name="docker run --rm … true", value=value, peer=other, unit="ms", budget=0.25, ratio=True)
+
+
+def exec_row(ours: Daemon, peer: Daemon | None) -> Row:
+    """`docker exec … true` in a running container."""
+    names = {}
+    for daemon in filter(None, (ours, peer)):
+        names[daemon.name] = daemon.docker("run", "-d", "--entrypoint", "sleep", IMAGE, "600").strip()
+    value, other = in_turn(ours, peer, lambda d: 1000 * d.timed("exec", names[d.name], "true"), RUNS)
+    for daemon in filter(None, (ours, peer)):
+        daemon.docker("rm", "-f", names[daemon.name])
+    return Row(name="docker exec … true", value=value, peer=other, unit="ms", budget=0.5, ratio=True)
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size of one process (proc_pid_smaps_rollup(5)); 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def parent_of(pid: int) -> int:
+    """Pid of a process's parent."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def idle_memory(daemon: Daemon) -> float:
+    """Mean PSS in MB of what holds one idle container: the parent of its init."""
+    ids = [daemon.docker("run", "-d", "--entrypoint", "sleep", IMAGE, "600").strip() for _ in range(IDLE_CONTAINERS)]
+    pids = daemon.docker("inspect", "--format", "{{.State.Pid}}", *ids).split()
+    figure = sum(pss_bytes(parent_of(int(pid))) for pid in pids) / len(ids) / 1e6
+    daemon.docker("rm", "-f", *ids)
+    return figure
+
+
+def memory_row(ours: Daemon, peer: Daemon | None) -> Row:
+    """Monitor beside containerd-shim."""
+    other = idle_memory(peer) if peer else None
+    name = f"memory per idle container at {IDLE_CONTAINERS}"
+    return Row(name=name, value=idle_memory(ours), peer=other, unit="MB PSS", budget=0.2, ratio=True)
+
+
+def log_rate(daemon: Daemon) -> float:
+    """Lines per second a container's output takes to reach the log on disk."""
+    options = [] if daemon.name == "dockerd" else ["--log-opt", "max-size=1g"]
+    script = f"yes 0123456789 | head -n {LOG_LINES}"
+    started = time.perf_counter()
+    name = daemon.docker("run", "-d", *options, "--entrypoint", "sh", IMAGE, "-c", script).strip()
+    daemon.docker("wait", name)
+    seconds = time.perf_counter() - started
+    daemon.docker("rm", name)
+    return LOG_LINES / seconds
+
+
+def log_row(ours: Daemon, peer: Daemon | None) -> Row:
+    """Our log beside json-file."""
+    value, other = in_turn(ours, peer, log_rate, 3)
+    return Row(name="log lines to disk", value=value, peer=other, unit="lines/s", budget=10, ratio=True, at_least=True)
+
+
+def load_row(ours: Daemon, peer: Daemon | None) -> Row:
+    """Loading the same archive."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        archive = build_image(Path(folder), "--size-mb", "200")
+
+        def load(daemon: Daemon) -> float:
+            started = time.perf_counter()
+            said = daemon.docker("load", input_path=archive)
+            seconds = time.perf_counter() - started
+            daemon.docker("rmi", "-f", said.split()[-1])
+            return seconds
+
+        value, other = in_turn(ours, peer, load, 3)
+    return Row(name="load of a 200 MB image", value=value, peer=other, unit="s", budget=0.7, ratio=True)
+
+
+def rows() -> Iterator[Row]:
+    """All rows, both engines running side by side."""
+    with moorage() as ours, dockerd() as peer:
+        for measure in (run_row, exec_row, memory_row, log_row, load_row):
+            yield measure(ours, peer)

@@ -54,11 +54,11 @@ class RootPlan:
     def from_json(cls, data: dict[str, Any]) -> RootPlan:
         """Rebuild a plan from decoded JSON; raises StorageFault when it is none."""
         try:
-            plan = cls(**data)
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
         except TypeError as error:
-            raise StorageFault(f"The root plan is not readable: {error}.", "Remove and create the container again.") from error
-        sequences = {name: tuple(getattr(plan, name)) for name in ("lowers", "options", "image_options")}
-        return dataclasses.replace(plan, **sequences)
+            raise StorageFault(
+                f"The root plan is not readable: {error}.", "Remove and create the container again."
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the plan to `path` (`root.json` of a container's folder)."""

@@ -6,6 +6,8 @@ and becomes visible by rename after fsync, so a blob that can be seen is whole.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -76,8 +78,7 @@ class BlobWriter:
         if expected and digest != expected:
             raise DigestMismatch(f"content has digest {digest}, not {expected}")
         target = self._store.path(digest)
-        if target.exists():
-            os.utime(target)  # young again: a collection that runs now keeps it
+        if self._store.touch(digest):
             self._drop()
         else:
             os.fsync(self._fd)
@@ -121,6 +122,25 @@ class BlobStore:
         """Whether the blob is in the store."""
         return self.path(digest).is_file()
 
+    def touch(self, digest: str) -> bool:
+        """Make a blob young again, so that no collection takes it for an hour; whether it is here."""
+        with self._lock():
+            try:
+                os.utime(self.path(digest))
+            except FileNotFoundError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Between processes: a blob is not removed between the look at its age and the removal's decision."""
+        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
     def size(self, digest: str) -> int:
         """Bytes of a blob; raises BlobMissing."""
         try:
@@ -153,13 +173,14 @@ class BlobStore:
     def remove(self, digest: str, *, unless_younger_than_s: float = 0) -> bool:
         """Delete a blob unless it was written or asked for again within this time; whether it went."""
         path = self.path(digest)
-        try:
-            if time.time() - path.stat().st_mtime < unless_younger_than_s:
+        with self._lock():
+            try:
+                if time.time() - path.stat().st_mtime < unless_younger_than_s:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
                 return False
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        return True
+            return True
 
     def digests(self) -> Iterator[str]:
         """Every digest on disk."""

@@ -1,0 +1,98 @@
+"""What the raw ASGI doors of images share: headers in, answers and problems out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, BinaryIO
+from urllib.parse import parse_qs
+
+from portal.errors import PortalError
+
+type Scope = dict[str, Any]
+type Receive = Callable[[], Awaitable[dict[str, Any]]]
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+CHUNK_BYTES = 1 << 20
+DISCARD_BYTES = 64 << 20
+DISCARD_S = 20.0
+
+
+class ClientGone(Exception):
+    """The client closed the connection in the middle of its body."""
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Request headers by lower-case name; of a repeated one the last."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def query_of(scope: Scope) -> dict[str, list[str]]:
+    """The query string, decoded."""
+    return parse_qs(scope["query_string"].decode("latin-1"))
+
+
+async def body(receive: Receive) -> AsyncIterator[bytes]:
+    """The request's body as it comes; raises ClientGone when it ends before its end."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if chunk := message.get("body", b""):
+            yield chunk
+        if not message.get("more_body", False):
+            return
+
+
+async def answer(send: Send, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+    """A whole response; adds Content-Length."""
+    fields = {"content-length": str(len(content)), **(headers or {})}
+    rows = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": status, "headers": rows})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def answer_json(send: Send, status: int, value: Any, headers: Mapping[str, str] | None = None) -> None:
+    """JSON, never cached."""
+    fields = {"content-type": "application/json", "cache-control": "no-store", **(headers or {})}
+    await answer(send, status, json.dumps(value).encode(), fields)
+
+
+async def refuse(send: Send, receive: Receive, error: PortalError, headers: Mapping[str, str] | None = None) -> None:
+    """problem+json at once, while the rest of the body is read and thrown away up to a limit.
+
+    Closing instead would give urllib and `curl -H Expect:` a connection reset in place of the answer.
+    """
+    content = json.dumps(error.problem()).encode()
+    fields = {"content-type": "application/problem+json", "content-length": str(len(content)), **(headers or {})}
+    if error.status == 401:
+        fields["www-authenticate"] = 'Bearer realm="moorage"'
+    rows = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": rows})
+    await send({"type": "http.response.body", "body": content, "more_body": True})
+    await discard(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def discard(receive: Receive) -> None:
+    """Read what is left of a body, up to DISCARD_BYTES and DISCARD_S."""
+    left = DISCARD_BYTES
+    try:
+        async with asyncio.timeout(DISCARD_S):
+            async for chunk in body(receive):
+                left -= len(chunk)
+                if left < 0:
+                    return
+    except (ClientGone, TimeoutError):
+        return
+
+
+async def send_file(send: Send, file: BinaryIO, length: int) -> None:
+    """`length` bytes of an open file as the body, read in threads; the caller has sent the start."""
+    while length > 0:
+        chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, length))
+        if not chunk:
+            return
+        length -= len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": length > 0})

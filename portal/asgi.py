@@ -12,17 +12,17 @@ import django
 
 django.setup(set_prefix=False)
 
-from channels.auth import AuthMiddlewareStack
-from channels.routing import URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
-from django.conf import settings
-from django.urls import get_resolver
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.urls import get_resolver  # noqa: E402
 
-from portal.django_asgi import DjangoApp
-from portal.images.asgi import registry_app, uploads_app
-from portal.releases.deploy_asgi import deploy_app
-from portal.static_tree import StaticFiles
-from portal.telemetry.routing import websocket_urlpatterns
+from portal.django_asgi import DjangoApp  # noqa: E402
+from portal.images.asgi import registry_app, uploads_app  # noqa: E402
+from portal.releases.deploy_asgi import deploy_app  # noqa: E402
+from portal.static_tree import StaticFiles  # noqa: E402
+from portal.telemetry.routing import websocket_urlpatterns  # noqa: E402
 
 _DEPLOY = re.compile(r"/api/v1/apps/[^/]+/deployments/?")
 

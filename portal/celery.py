@@ -45,7 +45,7 @@ app.autodiscover_tasks(["portal.releases", "portal.telemetry", "portal.images"])
 class BeatThread(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types for bootsteps
     """Beat inside the worker: `-B` would fork another 55 MB process."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)

@@ -56,11 +56,11 @@ def encrypt(plain: bytes) -> bytes:
     return _fernet().encrypt(plain)
 
 
-def decrypt(token: bytes) -> bytes:
+def decrypt(token: bytes | memoryview) -> bytes:
     """Decrypt with whichever of the keys fits; raises cryptography.fernet.InvalidToken when none does."""
     return _fernet().decrypt(bytes(token))
 
 
-def rotate(token: bytes) -> bytes:
+def rotate(token: bytes | memoryview) -> bytes:
     """The same secret under the first key: put a new key on top of `fernet_keys`, rotate all rows, drop the old key."""
     return _fernet().rotate(bytes(token))

@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "portal.hosting",
     "portal.releases",
     "portal.telemetry",
+    "portal.pages",
 ]
 
 MIDDLEWARE = [

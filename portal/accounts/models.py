@@ -12,7 +12,9 @@ class User(AbstractUser):
 
     email = models.EmailField(unique=True)
     is_operator = models.BooleanField(default=False)
-    theme = models.CharField(max_length=8, default="system", choices=[("system", "System"), ("light", "Light"), ("dark", "Dark")])
+    theme = models.CharField(
+        max_length=8, default="system", choices=[("system", "System"), ("light", "Light"), ("dark", "Dark")]
+    )
 
 
 class Role(models.TextChoices):
@@ -30,7 +32,9 @@ class Team(models.Model):
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)
     created_at = models.DateTimeField(auto_now_add=True)
-    members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="teams")
+    members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, through="Membership", related_name="teams"
+    )
 
     def __str__(self) -> str:
         return self.slug

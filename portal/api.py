@@ -1,0 +1,59 @@
+"""The REST API: one router per app, one way of saying no, and its own description at `/api/v1/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import ValidationError
+
+from portal.accounts.api import router as accounts
+from portal.api_auth import ApiAuth
+from portal.api_openapi import describe
+from portal.audit.api import router as audit
+from portal.errors import Invalid, NotFound, PortalError, problem_response
+from portal.fleet.api import router as fleet
+from portal.hosting.api import router as hosting
+from portal.plans.api import router as plans
+from portal.releases.api import router as releases
+from portal.telemetry.api import router as telemetry
+
+
+class PortalApi(NinjaAPI):
+    """NinjaAPI whose description includes the operations that raw ASGI applications answer."""
+
+    def get_openapi_schema(self, **options: Any) -> Any:
+        """OpenAPI 3.1."""
+        return describe(super().get_openapi_schema(**options))
+
+
+api = PortalApi(
+    title="Moorage",
+    version="1",
+    description="Deploy, run and look at apps. Errors are application/problem+json with stable codes.",
+    auth=ApiAuth(),
+    docs_url=None,
+    urls_namespace="api",
+)
+for _router in (accounts, hosting, releases, plans, fleet, telemetry, audit):
+    api.add_router("", _router)
+
+
+@api.exception_handler(PortalError)
+def _refused(request: HttpRequest, error: PortalError) -> HttpResponse:
+    return problem_response(error)
+
+
+@api.exception_handler(Http404)
+def _missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    return problem_response(NotFound("There is nothing at this address."))
+
+
+@api.exception_handler(ValidationError)
+def _unusable(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    fields = [
+        {"field": ".".join(str(part) for part in item["loc"][1:]), "message": item["msg"]} for item in error.errors
+    ]
+    text = "; ".join(f"{f['field']}: {f['message']}" for f in fields)
+    return problem_response(Invalid(f"The request cannot be used: {text}.", extra={"fields": fields}))

@@ -14,8 +14,11 @@ __all__ = ["ExecRequest", "LaunchRequest", "Launched", "LauncherClient", "LogOpt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """How a container's output is kept. 0 is no limit. Above `rate_bps` (bytes/s) writers wait; the oldest closed files go
-    when all together pass `total_bytes`; a file is closed at `file_bytes`."""
+    """How a container's output is kept; 0 is no limit.
+
+    Above `rate_bps` (bytes per second) writers wait. A file is closed at `file_bytes`; the oldest closed files go when all
+    together pass `total_bytes`.
+    """
 
     rate_bps: int = 0
     total_bytes: int = 0
@@ -27,8 +30,8 @@ class LaunchRequest:
     """A container to make from its folder.
 
     `bundle` holds `config.json` and `root.json`; `log/`, `state.json` and `exit.json` are written there. `attach` is where
-    the monitor listens for attach clients (≤ 107 bytes). With `stdin` the program gets a pipe, else /dev/null; `stdin_once`
-    closes it when the first attached client closes its half.
+    the monitor listens for attach clients (≤ 107 bytes). With `stdin` the program gets a pipe, else /dev/null;
+    `stdin_once` closes it when the first attached client closes its half.
     """
 
     id: str
@@ -44,7 +47,7 @@ class ExecRequest:
     """A further program in a running container; its end is written to `<bundle>/exec/<id>.json`.
 
     `env` is complete (the container's and what was added). `user` is Docker's "name[:group]", "" for the container's own.
-    Output goes to clients of `attach` and waits for them; without a client it is thrown away once `detach` or all have left.
+    Output goes to clients of `attach` and waits for them; it is thrown away with `detach`, or once all have left.
     """
 
     id: str
@@ -72,7 +75,7 @@ class Launched:
         raise NotImplementedError
 
     async def wait(self) -> ExitRecord:
-        """The end: returns when the monitor has gone. If it was killed, ends the container and answers code -1, unknown."""
+        """The end: returns when the monitor has gone. If it was killed, ends the container; then code -1, unknown."""
         raise NotImplementedError
 
     async def abandon(self) -> None:
@@ -113,14 +116,14 @@ class LauncherClient:
 
 
 def adopt(request: LaunchRequest | Path) -> Launched | None:
-    """The living container of a bundle (after an engine restart), None when its monitor has gone (see `ends.reap_orphan`)."""
+    """The living container of a bundle, None when its monitor has gone (then see `ends.reap_orphan`)."""
     raise NotImplementedError
 
 
 async def attach_stream(path: Path, *, stdin: bool, stdout: bool, stderr: bool) -> Sequence[object]:
     """Connect to a monitor's attach socket: asyncio (reader, writer), acknowledged, so that nothing after it is missed.
 
-    What is read is Docker's framed stream (byte 0: 1 stdout, 2 stderr; bytes 4–7 length, big endian); what is written is
-    stdin, closed by `write_eof`.
+    What is read is Docker's framed stream (byte 0: 1 stdout, 2 stderr; bytes 4 to 7 length, big endian); what is written
+    is stdin, closed by `write_eof`.
     """
     raise NotImplementedError

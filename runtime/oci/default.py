@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.oci import seccomp_profile
@@ -53,81 +54,78 @@ DEVICE_RULES = (
 )
 
 
-def default(
-    *,
-    args: tuple[str, ...],
-    hostname: str,
-    cgroups_path: str,
-    id_base: int,
-    env: tuple[str, ...] = (),
-    cwd: str = "/",
-    user: str = "",
-    netns: Path | None = None,
-    host_network: bool = False,
-    resources: LinuxResources | None = None,
-    readonly: bool = False,
-    no_new_privileges: bool = False,
-    terminal: bool = False,
-    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES,
-    rlimits: tuple[Rlimit, ...] = (),
-    binds: tuple[Mount, ...] = (),
-    shm_bytes: int = 64 << 20,
-    sysctl: dict[str, str] | None = None,
-    annotations: dict[str, str] | None = None,
-    seccomp: Seccomp | None = None,
-    unconfined: bool = False,
-) -> Spec:  # noqa: PLR0913
-    """The engine's configuration of one container.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the engine says about one container.
 
-    `cgroups_path` is relative to the hierarchies' roots. Ids 0 to 65,535 inside are `id_base` on outside. `user` is Docker's
-    "name|uid[:group|gid]", looked up in the image. `netns` is a namespace to join; without it one with only `lo` is made, unless
-    `host_network`. `binds` are resolv.conf, hosts, hostname and volumes. `seccomp` replaces the default filter, `unconfined`
-    leaves it out. A host name is cut to 63 bytes. The device list is put before `resources.devices`.
+    `cgroups_path` is relative to the hierarchies' roots. Ids 0 to 65,535 inside are `id_base` on outside. `netns` is a
+    namespace to join; without it one with only `lo` is made, unless `host_network`. `binds` are resolv.conf, hosts, hostname
+    and volumes. `seccomp` replaces the default filter, `unconfined` leaves it out. A host name is cut to 63 bytes. The
+    default device list is put before `resources.devices`. `user` is Docker's "name|uid[:group|gid]", looked up in the image.
     """
-    kinds = tuple(kind for kind in ALL_NAMESPACES if not (host_network and kind == "network"))
-    namespaces = tuple(Namespace(type=k, path=str(netns) if k == "network" and netns else "") for k in kinds)
-    ids = (IdMapping(container_id=0, host_id=id_base, size=ID_RANGE),)
+
+    args: tuple[str, ...]
+    hostname: str
+    cgroups_path: str
+    id_base: int
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    netns: Path | None = None
+    host_network: bool = False
+    resources: LinuxResources = field(default_factory=LinuxResources)
+    readonly: bool = False
+    no_new_privileges: bool = False
+    terminal: bool = False
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    rlimits: tuple[Rlimit, ...] = ()
+    binds: tuple[Mount, ...] = ()
+    shm_bytes: int = 64 << 20
+    sysctl: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    seccomp: Seccomp | None = None
+    unconfined: bool = False
+
+
+def default(o: Options) -> Spec:
+    """The engine's configuration of one container: Docker's default, in namespaces of its own."""
+    kinds = tuple(kind for kind in ALL_NAMESPACES if not (o.host_network and kind == "network"))
+    namespaces = tuple(Namespace(type=k, path=str(o.netns) if k == "network" and o.netns else "") for k in kinds)
+    ids = (IdMapping(container_id=0, host_id=o.id_base, size=ID_RANGE),)
     shm = Mount(
         destination="/dev/shm",
         type="tmpfs",
         source="shm",
-        options=("nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"),
+        options=("nosuid", "noexec", "nodev", "mode=1777", f"size={o.shm_bytes}"),
     )
     return Spec(
         process=Process(
-            args=args,
-            env=env,
-            cwd=cwd,
-            user=User(username=user),
-            capabilities=Capabilities.of(capabilities),
-            rlimits=rlimits,
-            no_new_privileges=no_new_privileges,
-            terminal=terminal,
+            args=o.args,
+            env=o.env,
+            cwd=o.cwd,
+            user=User(username=o.user),
+            capabilities=Capabilities.of(o.capabilities),
+            rlimits=o.rlimits,
+            no_new_privileges=o.no_new_privileges,
+            terminal=o.terminal,
         ),
-        root=Root(readonly=readonly),
-        mounts=(*DEFAULT_MOUNTS, shm, *binds),
-        hostname=hostname[:63],
-        annotations=annotations or {},
+        root=Root(readonly=o.readonly),
+        mounts=(*DEFAULT_MOUNTS, shm, *o.binds),
+        hostname=o.hostname[:63],
+        annotations=o.annotations,
         linux=Linux(
             namespaces=namespaces,
             uid_mappings=ids,
             gid_mappings=ids,
-            resources=_with_devices(resources or LinuxResources()),
-            cgroups_path=cgroups_path,
-            seccomp=None if unconfined else seccomp or seccomp_profile.default(),
+            resources=_with_devices(o.resources),
+            cgroups_path=o.cgroups_path,
+            seccomp=None if o.unconfined else o.seccomp or seccomp_profile.default(),
             masked_paths=MASKED_PATHS,
             readonly_paths=READONLY_PATHS,
-            sysctl=sysctl or {},
+            sysctl=o.sysctl,
         ),
     )
 
 
 def _with_devices(resources: LinuxResources) -> LinuxResources:
-    return LinuxResources(
-        devices=(*DEVICE_RULES, *resources.devices),
-        memory=resources.memory,
-        cpu=resources.cpu,
-        pids=resources.pids,
-        block_io=resources.block_io,
-        unified=resources.unified,
-    )
+    return replace(resources, devices=(*DEVICE_RULES, *resources.devices))

@@ -8,8 +8,8 @@ from runtime.oci.state import ExitRecord
 
 
 def reap_orphan(bundle: Path) -> ExitRecord:
-    """End what lives of a container without its monitor, remove its cgroup, and write `exit.json` with code -1, unknown.
+    """End what lives of a container without its monitor, remove its cgroup, write `exit.json` with code -1, unknown.
 
-    Harmless when all is gone; an exit record that is there already is kept. Blocks for some milliseconds: call it in a thread.
+    Harmless when all is gone; an exit record that is there is kept. Blocks for some milliseconds: call it in a thread.
     """
     raise NotImplementedError

@@ -1,6 +1,7 @@
-"""Messages between engine, launcher, monitor and init: one JSON object a packet on SEQPACKET sockets, descriptors beside it.
+"""Messages between engine, launcher, monitor and init: one JSON packet on a SEQPACKET socket, descriptors beside it.
 
-`Ready` and `Failed` travel upwards, `Go` and `Mapped` downwards. The far end closing means what the last step says it means.
+`Ready`, `Started` and `Failed` travel upwards, `Mapped`, `Mounts` and `Go` downwards. What the far end's closing means is
+said at the step that waits for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MAX_FDS = 200  # below SCM_MAX_FD (253)
 
 
 class StartFailed(RuntimeFault):
-    """A step of making a container or an exec failed. `step` is its number and name, `errno` 0 where no system call failed."""
+    """A step of making a container or an exec failed: its number and name, and errno, 0 where no system call failed."""
 
     def __init__(self, step: str, errno: int, text: str) -> None:
         super().__init__(text, "")
@@ -69,9 +70,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """The init's ids are mapped and it is in its groups; mount descriptors named by `mounts` come beside it, in order."""
+    """The init's ids are mapped and it is in its groups."""
 
-    mounts: tuple[str, ...] = ()
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """Detached mounts for the init, named in the order of the descriptors that come beside it."""
+
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +85,9 @@ class Go:
     """The start gate opens."""
 
 
-type Message = Ready | Started | Failed | Mapped | Go
+type Message = Ready | Started | Failed | Mapped | Mounts | Go
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Ready, Started, Failed, Mapped, Go)}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Ready, Started, Failed, Mapped, Mounts, Go)}
 
 
 def encode(message: Message) -> bytes:

@@ -14,11 +14,11 @@ from typing import Any, Self
 from runtime.oci.fields import decode, encode
 
 MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
     "/sys/devices/system/cpu/cpu0/thermal_throttle", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
-    "/sys/block", "/sys/fs/ext4", "/proc/kallsyms", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup",
-    "/proc/modules", "/proc/partitions", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/swaps", "/proc/diskstats",
+    "/sys/block", "/sys/fs/ext4", "/proc/kallsyms", "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags",
+    "/proc/kpagecgroup", "/proc/modules", "/proc/partitions", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/swaps", "/proc/diskstats",
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_CAPABILITIES = (
@@ -31,7 +31,7 @@ ALL_NAMESPACES = ("user", "pid", "mount", "uts", "ipc", "cgroup", "network")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Who the program runs as. `username` ("name", "uid", "name:group" …) is looked up inside the image and wins over the ids."""
+    """Who the program runs as. `username` ("name", "uid:group" …) is looked up in the image and wins over the ids."""
 
     uid: int = 0
     gid: int = 0

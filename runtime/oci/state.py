@@ -21,7 +21,7 @@ LOG_FOLDER = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A container that was made. `cgroup` is relative to the hierarchy's root, `loop` the writable layer's device or ""."""
+    """A container that was made. `cgroup` is relative to the hierarchy's root, `loop` the upper's device or ""."""
 
     id: str
     monitor: ProcessRef
@@ -51,7 +51,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitRecord:
-    """How a container or exec ended. `code` is 128 + signal when a signal ended it, -1 when nobody saw it (`unknown`)."""
+    """How a container or exec ended. `code` is 128 + signal after a signal, -1 when nobody saw it (`unknown`)."""
 
     code: int
     signal: int = 0

@@ -1,7 +1,7 @@
 """Control groups of both versions behind one protocol.
 
-A group is named by its path relative to the hierarchy's root ("moorage-1a2b3c4d/team/app/instance"), the same on v1, where it
-exists once in each controller's hierarchy, and on v2. Sources: Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
+A group is named by its path relative to the hierarchy's root ("moorage-1a2b3c4d/team/app/instance"), the same on v1, where
+it exists once in each controller's hierarchy, and on v2. Sources: Documentation/admin-guide/cgroup-v1/, cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class DeviceRule:
 class Resources:
     """Limits of one group. None leaves a value as it is, -1 (UNLIMITED) lifts the limit.
 
-    `swap_bytes` is swap alone, beside `memory_bytes`. `cpu_weight` is v2's 1 to 10,000 with 100 the default, converted for v1.
+    `swap_bytes` is swap alone, beside `memory_bytes`. `cpu_weight` is v2's, 1 to 10,000 with 100 the default, converted for
+    v1. `oom_group` lets the kernel end the whole group at once when it is out of memory (v2 only).
     """
 
     cpu_quota_us: int | None = None
@@ -89,14 +90,14 @@ class Sample:
 
 
 class Cgroups(Protocol):
-    """What both versions do. Paths are relative to the root; every method raises OSError, or CgroupFault with a sentence."""
+    """What both versions do. Paths are relative to the root; methods raise OSError, or CgroupFault with a sentence."""
 
     @property
     def version(self) -> int:
         """1 or 2."""
 
     def create(self, path: str, resources: Resources) -> None:
-        """Make the group and its parents (controllers enabled on the way) with these limits; one that exists is kept and set."""
+        """Make the group and its parents, controllers enabled on the way, with these limits. One that exists is set."""
 
     def attach(self, path: str, pid: int) -> None:
         """Move a process, and what it forks from now on, into the group."""
@@ -134,6 +135,6 @@ def detect(mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
 
     Raises CgroupFault when neither has cpu, memory and pids.
     """
-    from runtime.kernel.cgroups import v1, v2
+    from runtime.kernel.cgroups import v1, v2  # they import this module
 
     return v2.find(mountinfo) or v1.find(mountinfo)

@@ -1,0 +1,106 @@
+"""Reading and writing the small files of a cgroup hierarchy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+REMOVE_DEADLINE_S = 5.0
+
+
+def write(path: Path, value: str | int) -> None:
+    """One write(2), as these files want it; the path is in the error."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(value).encode())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def read(path: Path) -> str:
+    """The content; "" when the file is not there (a controller the kernel lacks)."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def number(text: str) -> int:
+    """A count; 0 for "max", for nothing, and for v1's way to say unlimited (near 2**63)."""
+    word = text.strip()
+    if not word.lstrip("-").isdigit():
+        return 0
+    value = int(word)
+    return value if 0 <= value < 1 << 62 else 0
+
+
+def flat(text: str) -> dict[str, int]:
+    """A flat keyed file ("key value" lines); lines of another shape are left out."""
+    pairs = (line.split() for line in text.splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].lstrip("-").isdigit()}
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """The folder and all below it, children first; nothing when it is gone."""
+    try:
+        entries = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        yield from below(entry)
+    yield folder
+
+
+def pids(folder: Path) -> list[int]:
+    """Process ids in the folder and all below it."""
+    found: list[int] = []
+    for group in below(folder):
+        with contextlib.suppress(OSError):
+            found.extend(int(word) for word in (group / "cgroup.procs").read_text().split())
+    return [pid for pid in found if pid]
+
+
+def signal_all(folder: Path, signum: int = signal.SIGKILL) -> int:
+    """Signal every process in the folder and below; returns how many there were."""
+    found = pids(folder)
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+    return len(found)
+
+
+def until(done: Callable[[], bool], deadline_s: float = REMOVE_DEADLINE_S) -> bool:
+    """Ask again, ever more slowly up to 20 ms, until true; the kernel sends no event for what is asked here."""
+    end = time.monotonic() + deadline_s
+    pause = 0.0005
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+    return True
+
+
+def remove_tree(folder: Path, before: Callable[[Path], None] | None = None) -> bool:
+    """rmdir the folder and all below it, waiting for processes that are on their way out; False when one stays."""
+
+    def gone() -> bool:
+        for group in below(folder):
+            if before:
+                before(group)
+            try:
+                group.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return not folder.exists()
+
+    return until(gone)

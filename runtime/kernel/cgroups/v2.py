@@ -1,0 +1,160 @@
+"""cgroup v2: one hierarchy (Documentation/admin-guide/cgroup-v2.rst)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.kernel.cgroups import CgroupFault, Resources, Sample, devices, files
+
+CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
+NEEDED = ("cpu", "memory", "pids")
+
+
+def find(mountinfo: Path) -> V2 | None:
+    """The unified hierarchy, None when it is not mounted or does not carry the controllers (hybrid hosts)."""
+    for line in mountinfo.read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        root = Path(left.split()[4])
+        if right.startswith("cgroup2 ") and set(NEEDED) <= set(files.read(root / "cgroup.controllers").split()):
+            return V2(root)
+    return None
+
+
+class V2:
+    """The unified hierarchy mounted at `root`."""
+
+    version = 2
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create(self, path: str, resources: Resources) -> None:
+        """See Cgroups.create."""
+        folder = self.root
+        for part in path.split("/"):
+            self._enable(folder)
+            folder = folder / part
+            folder.mkdir(exist_ok=True)
+        self.set_limits(path, resources)
+
+    def _enable(self, folder: Path) -> None:
+        offered = set((folder / "cgroup.controllers").read_text().split())
+        enabled = set((folder / "cgroup.subtree_control").read_text().split())
+        for name in CONTROLLERS:
+            if name in offered - enabled:
+                files.write(folder / "cgroup.subtree_control", f"+{name}")
+
+    def open(self, path: str) -> int:
+        """A descriptor of the group, for CLONE_INTO_CGROUP."""
+        return os.open(self.root / path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def attach(self, path: str, pid: int) -> None:
+        """See Cgroups.attach."""
+        files.write(self.root / path / "cgroup.procs", pid)
+
+    def set_limits(self, path: str, resources: Resources) -> None:
+        """See Cgroups.set_limits."""
+        r, folder = resources, self.root / path
+        if r.cpu_quota_us is not None:
+            quota = "max" if r.cpu_quota_us <= 0 else r.cpu_quota_us
+            files.write(folder / "cpu.max", f"{quota} {r.cpu_period_us}")
+        if r.cpu_weight is not None:
+            files.write(folder / "cpu.weight", min(10_000, max(1, r.cpu_weight)))
+        for name, cpus in (("cpuset.cpus", r.cpuset_cpus), ("cpuset.mems", r.cpuset_mems)):
+            if cpus:
+                files.write(folder / name, cpus)
+        for name, value in (
+            ("memory.low", r.memory_low_bytes),
+            ("memory.max", r.memory_bytes),
+            ("memory.swap.max", r.swap_bytes),
+            ("pids.max", r.pids),
+        ):
+            if value is not None and (folder / name).exists():  # swap may be compiled out
+                files.write(folder / name, "max" if value < 0 or (name == "pids.max" and not value) else value)
+        for rate in r.io:
+            names = (
+                ("rbps", rate.read_bps),
+                ("wbps", rate.write_bps),
+                ("riops", rate.read_iops),
+                ("wiops", rate.write_iops),
+            )
+            limits = " ".join(f"{name}={value or 'max'}" for name, value in names)
+            files.write(folder / "io.max", f"{rate.major}:{rate.minor} {limits}")
+        if r.oom_group:
+            files.write(folder / "memory.oom.group", 1)
+        if r.devices:
+            devices.limit(folder, r.devices)
+
+    def freeze(self, path: str, *, frozen: bool) -> None:
+        """See Cgroups.freeze."""
+        folder = self.root / path
+        files.write(folder / "cgroup.freeze", int(frozen))
+        if not files.until(lambda: files.flat(files.read(folder / "cgroup.events")).get("frozen") == int(frozen)):
+            raise CgroupFault(f"The processes of {path} did not stop within 5 s.", "Try again.")
+
+    def kill(self, path: str) -> None:
+        """See Cgroups.kill: cgroup.kill (5.14), before it a loop of signals."""
+        folder = self.root / path
+        with contextlib.suppress(FileNotFoundError):
+            files.write(folder / "cgroup.kill", 1)
+        files.until(lambda: not files.signal_all(folder))
+
+    def pids(self, path: str) -> list[int]:
+        """See Cgroups.pids."""
+        return files.pids(self.root / path)
+
+    def sample(self, path: str) -> Sample:
+        """See Cgroups.sample."""
+        folder = self.root / path
+        cpu = files.flat((folder / "cpu.stat").read_text())
+        memory = files.flat(files.read(folder / "memory.stat"))
+        io = _totals(files.read(folder / "io.stat"))
+        usage = files.number(files.read(folder / "memory.current"))
+        return Sample(
+            cpu_ns=cpu.get("usage_usec", 0) * 1000,
+            throttled_ns=cpu.get("throttled_usec", 0) * 1000,
+            throttled_periods=cpu.get("nr_throttled", 0),
+            periods=cpu.get("nr_periods", 0),
+            memory_bytes=max(0, usage - memory.get("inactive_file", 0)),
+            cache_bytes=memory.get("file", 0),
+            memory_limit_bytes=files.number(files.read(folder / "memory.max")),
+            pids=files.number(files.read(folder / "pids.current")),
+            pids_limit=files.number(files.read(folder / "pids.max")),
+            read_bytes=io.get("rbytes", 0),
+            write_bytes=io.get("wbytes", 0),
+            read_ops=io.get("rios", 0),
+            write_ops=io.get("wios", 0),
+            oom_kills=self.oom_kills(path),
+        )
+
+    def oom_kills(self, path: str) -> int:
+        """See Cgroups.oom_kills."""
+        return files.flat(files.read(self.root / path / "memory.events")).get("oom_kill", 0)
+
+    def remove(self, path: str) -> None:
+        """See Cgroups.remove."""
+        if not files.remove_tree(self.root / path):
+            raise CgroupFault(f"The group {path} still holds processes.", "End them, then remove again.")
+
+    def list(self, path: str) -> Sequence[str]:
+        """See Cgroups.list."""
+        top = self.root / path
+        return [str(group.relative_to(self.root)) for group in files.below(top) if group != top]
+
+    def dying(self) -> int:
+        """See Cgroups.dying."""
+        return files.flat(files.read(self.root / "cgroup.stat")).get("nr_dying_subsys_memory", 0)
+
+
+def _totals(text: str) -> dict[str, int]:
+    """Sums over all devices of io.stat ("MAJ:MIN key=value …")."""
+    sums: dict[str, int] = {}
+    for line in text.splitlines():
+        for word in line.split()[1:]:
+            key, _, value = word.partition("=")
+            if value.isdigit():
+                sums[key] = sums.get(key, 0) + int(value)
+    return sums

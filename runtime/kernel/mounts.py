@@ -1,0 +1,141 @@
+"""Mounts by descriptor: made or cloned detached, given their attributes, then attached on a path resolved inside a root.
+
+mount_setattr(2), move_mount(2), open_tree(2), fsopen(2). A hostile image's symbolic links cannot lead a target outside its
+root: paths are opened with RESOLVE_IN_ROOT.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from runtime.kernel import syscalls
+
+ATTRIBUTES = {
+    "ro": syscalls.MOUNT_ATTR_RDONLY,
+    "nosuid": syscalls.MOUNT_ATTR_NOSUID,
+    "nodev": syscalls.MOUNT_ATTR_NODEV,
+    "noexec": syscalls.MOUNT_ATTR_NOEXEC,
+    "noatime": syscalls.MOUNT_ATTR_NOATIME,
+    "strictatime": syscalls.MOUNT_ATTR_STRICTATIME,
+}
+_NO_DATA = {
+    "rw",
+    "suid",
+    "dev",
+    "exec",
+    "relatime",
+    "bind",
+    "rbind",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "defaults",
+}
+
+
+def split_options(options: Iterable[str]) -> tuple[int, list[str]]:
+    """Mount options of the OCI as (attribute bits, what the file system itself is told)."""
+    attrs, data = 0, []
+    for option in options:
+        if option in ATTRIBUTES:
+            attrs |= ATTRIBUTES[option]
+        elif option not in _NO_DATA:
+            data.append(option)
+    return attrs, data
+
+
+def make(fstype: str, data: Sequence[str] = (), attrs: int = 0, source: str = "") -> int:
+    """A new, detached mount of a file system; `data` are "key=value" or "flag". Returns its descriptor."""
+    context = syscalls.fsopen(fstype)
+    try:
+        if source:
+            syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, "source", source)
+        for item in data:
+            key, separator, value = item.partition("=")
+            kind = syscalls.FSCONFIG_SET_STRING if separator else syscalls.FSCONFIG_SET_FLAG
+            syscalls.fsconfig(context, kind, key, value if separator else None)
+        syscalls.fsconfig(context, syscalls.FSCONFIG_CMD_CREATE)
+        return syscalls.fsmount(context, attrs)
+    finally:
+        os.close(context)
+
+
+def clone(path: str | Path, *, dir_fd: int = syscalls.AT_FDCWD, recursive: bool = False) -> int:
+    """A detached copy of the mount at `path` (with "" of `dir_fd` itself), like a bind mount."""
+    flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
+    return syscalls.open_tree(dir_fd, path, flags | (0 if str(path) else syscalls.AT_EMPTY_PATH))
+
+
+def set_idmap(mount_fd: int, userns_fd: int) -> None:
+    """Map the ids of a detached mount by a user namespace: id n on disk is seen as what the namespace maps n to."""
+    syscalls.mount_setattr(mount_fd, attr_set=syscalls.MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
+
+
+def add_attributes(mount_fd: int, attrs: int, *, recursive: bool = False) -> None:
+    """Set attribute bits (MOUNT_ATTR_*)."""
+    clear = syscalls.MOUNT_ATTR_ATIME if attrs & syscalls.MOUNT_ATTR_ATIME else 0
+    syscalls.mount_setattr(mount_fd, attr_set=attrs, attr_clr=clear, recursive=recursive)
+
+
+def make_private() -> None:
+    """Let nothing that is mounted here reach another mount namespace."""
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+
+
+def open_inside(root_fd: int, path: str, *, flags: int = os.O_PATH) -> int:
+    """Open `path` as a process whose root is `root_fd` would; raises OSError."""
+    return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=syscalls.RESOLVE_IN_ROOT)
+
+
+def target_inside(root_fd: int, path: str, *, folder: bool) -> int:
+    """An O_PATH descriptor of a mount target below `root_fd`; missing folders, and the file itself, are made."""
+    try:
+        return open_inside(root_fd, path)
+    except FileNotFoundError:
+        pass
+    parts = [part for part in PurePosixPath(path).parts if part not in ("/", ".", "..")]
+    here = os.dup(root_fd)
+    for depth, name in enumerate(parts, 1):
+        step = "/".join(parts[:depth])
+        try:
+            below = open_inside(root_fd, step)
+        except FileNotFoundError:
+            _make_entry(here, name, folder=folder or depth < len(parts))
+            below = open_inside(root_fd, step)
+        os.close(here)
+        here = below
+    return here
+
+
+def _make_entry(parent: int, name: str, *, folder: bool) -> None:
+    if folder:
+        os.mkdir(name, 0o755, dir_fd=parent)
+        return
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=parent))
+
+
+def is_folder(fd: int) -> bool:
+    """Whether a descriptor, also an O_PATH one, is a folder's."""
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def attach(mount_fd: int, target_fd: int) -> None:
+    """Attach a detached mount on an opened target; both descriptors are closed."""
+    try:
+        syscalls.move_mount(mount_fd, target_fd)
+    finally:
+        os.close(mount_fd)
+        os.close(target_fd)
+
+
+def enter_root(root_fd: int) -> None:
+    """Make a detached mount this mount namespace's root and let go of the old one: move_mount, pivot_root(".", ".")."""
+    syscalls.move_mount(root_fd, syscalls.AT_FDCWD, "/")
+    os.fchdir(root_fd)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount2(".", syscalls.MNT_DETACH)
+    os.chdir("/")

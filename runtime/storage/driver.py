@@ -53,8 +53,11 @@ class RootPlan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RootPlan:
         """Rebuild a plan from decoded JSON; raises StorageFault when it is none."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+            return cls(**values)
         except TypeError as error:
             raise StorageFault(
                 f"The root plan is not readable: {error}.", "Remove and create the container again."
@@ -116,7 +119,7 @@ class Driver(Protocol):
         """
 
     def set_quota(self, container_id: str, size_bytes: int) -> bool:
-        """Change the writable layer's size. True: live; False: the container is not mounted, it holds from the next prepare on."""
+        """Change the writable layer's size, up or down. True: live; False: not mounted, it holds from the next prepare on."""
 
     def usage(self, container_id: str) -> Usage:
         """What the writable layer takes on the host's disk."""
@@ -144,3 +147,6 @@ class Driver(Protocol):
 
     def prune_layers(self, keep: Iterable[str]) -> list[str]:
         """Remove layers whose chain id is not in `keep` and that no container uses; returns their chain ids."""
+
+    def settle(self) -> None:
+        """Bring committed layers to disk (a `sync`, may take seconds): after a crash of the host those not settled are forgotten."""

@@ -1,0 +1,143 @@
+"""Writable layers of a fixed size: an ext4 file system in a sparse file on a loop device.
+
+The usable size is not the file's: `/sys/fs/ext4/loopN/reserved_clusters` keeps the rest away, and may change while mounted
+(Documentation/ABI/testing/sysfs-fs-ext4). On-disk fields: kernel Documentation/filesystems/ext4/super.rst.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.images.format import shown
+from runtime.storage.driver import StorageFault
+
+BLOCK_BYTES: Final = 4096
+FEATURES: Final = (
+    "^has_journal,^resize_inode"  # the layer is the container's: after a crash of the host it is checked, not replayed
+)
+_SUPERBLOCK_AT, _MAGIC, _CLEAN = 1024, 0xEF53, 1
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_INFO = struct.Struct("=QQ216x")  # lo_device, lo_inode of struct loop_info64
+_SYS_BLOCK, _SYS_EXT4 = Path("/sys/block"), Path("/sys/fs/ext4")
+
+
+@dataclass(frozen=True, slots=True)
+class Superblock:
+    """What the quota needs of an ext4 superblock. `clean`: unmounted properly."""
+
+    blocks: int
+    overhead_blocks: int
+    clean: bool
+
+    @property
+    def most_bytes(self) -> int:
+        """The greatest size the file system can offer."""
+        return (self.blocks - self.overhead_blocks) * BLOCK_BYTES
+
+
+def read_superblock(image: Path) -> Superblock:
+    """Read an image file's superblock; raises StorageFault when it is no ext4 with 4096-byte blocks."""
+    with image.open("rb") as file:
+        file.seek(_SUPERBLOCK_AT)
+        data = file.read(1024)
+    low, log_size = struct.unpack_from("<I", data, 0x4)[0], struct.unpack_from("<I", data, 0x18)[0]
+    magic, state = struct.unpack_from("<HH", data, 0x38)
+    if magic != _MAGIC or log_size != 2:
+        raise StorageFault(f"{image} is not the file system it should be.", "Remove the container and create it again.")
+    high, overhead = struct.unpack_from("<I", data, 0x150)[0], struct.unpack_from("<I", data, 0x248)[0]
+    return Superblock(low | high << 32, overhead, bool(state & _CLEAN))
+
+
+def reserved_clusters(image: Path, size_bytes: int) -> int:
+    """What to write to `reserved_clusters` so that `size_bytes` may be used; raises StorageFault above the greatest size."""
+    superblock = read_superblock(image)
+    if size_bytes > superblock.most_bytes:
+        raise StorageFault(
+            f"A writable layer of {shown(size_bytes)} is asked for; this one can grow to {shown(superblock.most_bytes)}.",
+            "Start the engine with a greater --max-disk, then create the container again.",
+        )
+    return superblock.blocks - superblock.overhead_blocks - -(-size_bytes // BLOCK_BYTES)
+
+
+def make(image: Path, size_bytes: int, folders: Path) -> None:
+    """Make an ext4 file system in a new sparse file, holding the folders below `folders`; raises StorageFault."""
+    extended = "lazy_itable_init=1,nodiscard,assume_storage_prezeroed=1,root_owner=0:0"
+    command = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), "-O", FEATURES, "-E", extended]
+    command += ["-d", str(folders), str(image), str(size_bytes // BLOCK_BYTES)]
+    with image.open("xb") as file:
+        file.truncate(size_bytes)
+    _run(command, "The template of writable layers could not be made")
+
+
+def check(image: Path) -> None:
+    """Repair an image that a crash of the host left unclean; raises StorageFault when that fails. Must not be mounted."""
+    if not read_superblock(image).clean:
+        _run(["e2fsck", "-f", "-y", str(image)], f"{image} could not be repaired", good=(0, 1))
+
+
+def _run(command: list[str], what: str, good: tuple[int, ...] = (0,)) -> None:
+    environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+    except FileNotFoundError as error:
+        raise StorageFault(f"{what}: {command[0]} is missing.", "Install e2fsprogs.") from error
+    if done.returncode not in good:
+        raise StorageFault(f"{what}: {(done.stderr or done.stdout).strip()[-300:]}.")
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file's data and leave its holes."""
+    with source.open("rb") as src, target.open("xb") as dst:
+        size = os.fstat(src.fileno()).st_size
+        dst.truncate(size)
+        start = 0
+        with suppress(OSError):  # ENXIO: no data after `start`
+            while start < size:
+                start = os.lseek(src.fileno(), start, os.SEEK_DATA)
+                end = os.lseek(src.fileno(), start, os.SEEK_HOLE)
+                _copy_range(src.fileno(), dst.fileno(), start, end)
+                start = end
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    while start < end:
+        copied = os.pwrite(target, os.pread(source, min(end - start, 1 << 20), start), start)
+        if not copied:
+            raise StorageFault("The template of writable layers changed while it was copied.", "Try again.")
+        start += copied
+
+
+def find_loop(image: Path) -> str | None:
+    """Name of the loop device that holds `image` ("loop3"), None when none does.
+
+    Devices are asked for device and inode: `backing_file` shows a path of another mount namespace.
+    """
+    wanted = image.stat()
+    device = os.minor(wanted.st_dev) & 0xFF | os.major(wanted.st_dev) << 8 | (os.minor(wanted.st_dev) & ~0xFF) << 12
+    for folder in _SYS_BLOCK.glob("loop*/loop"):
+        name = folder.parent.name
+        with suppress(OSError):  # it was freed meanwhile
+            fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                status = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size))
+            finally:
+                os.close(fd)
+            if _LOOP_INFO.unpack(status) == (device, wanted.st_ino):
+                return name
+    return None
+
+
+def set_reserved(loop: str, clusters: int) -> bool:
+    """Write `reserved_clusters` of a mounted loop device; False when it is no longer mounted."""
+    try:
+        (_SYS_EXT4 / loop / "reserved_clusters").write_text(str(clusters))
+    except FileNotFoundError:
+        return False
+    return True

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from channels.db import database_sync_to_async
+from django.db import transaction
 
 from portal.accounts.actor import Actor
-from portal.images.models import Image, Upload
-from portal.images.target import Target
+from portal.accounts.models import Team
+from portal.audit.actions import record
+from portal.errors import PortalError
+from portal.images import quota, uploads
+from portal.images.faults import ImageRefused, OffsetConflict
+from portal.images.ingest import Ingest, Prepared, TooLarge, config_json
+from portal.images.models import Blob, Image, Upload
+from portal.images.store import blob_store
+from portal.images.target import Target, repository_of
+
+READ_BYTES = 1 << 20
+_pool = ThreadPoolExecutor(4, thread_name_prefix="images")  # hashing and writing; more would not go faster
+
+
+async def in_pool[**P, R](function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run `function` in a thread that may use the database, beside the event loop."""
+    return await database_sync_to_async(function, thread_sensitive=False, executor=_pool)(*args, **kwargs)
 
 
 async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes], *, reference: str = "") -> Image:
@@ -15,19 +36,135 @@ async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes
     Raises ImageRefused (422, a sentence) for a corrupt or hostile archive and OverQuota (413) when the team's image
     bytes would not hold it; in both cases nothing is left behind. The caller has authorised "deploy" on `app`.
     """
-    raise NotImplementedError
+    ingest = Ingest(blob_store(), await in_pool(_left_bytes, app.team))
+    try:
+        async for chunk in chunks:
+            await in_pool(ingest.feed, chunk)
+        return await in_pool(_register, actor, app, ingest, reference)
+    except TooLarge as error:
+        raise await in_pool(_over_quota, app.team, error.bytes_so_far) from None
+    finally:
+        await in_pool(ingest.close)
+
+
+def check_announced(app: Target, size_bytes: int) -> None:
+    """Refuse (413) before the first byte a body whose announced length the team's quota cannot hold."""
+    allowed, used = quota.quota_bytes(app.team), quota.used_bytes(app.team)
+    if used + size_bytes > allowed:
+        raise quota.over_quota(app.team, size_bytes, used, allowed)
 
 
 def begin_upload(actor: Actor, app: Target, size_bytes: int, file_name: str) -> Upload:
     """Reserve a resumable upload of so many bytes; raises OverQuota (413) when the team's quota cannot hold it."""
-    raise NotImplementedError
+    return uploads.begin(actor, app, size_bytes, file_name)
 
 
 def append_upload(upload: Upload, offset_bytes: int, data: bytes) -> int:
     """Write a chunk at exactly the current offset and return the new one; raises OffsetConflict (409)."""
-    raise NotImplementedError
+    with uploads.locked(upload) as fd:
+        chunk = uploads.Chunk(upload, fd, offset_bytes)
+        chunk.write(data)
+        return chunk.finish()
 
 
 async def finish_upload(actor: Actor, upload: Upload) -> Image:
     """Register the image of a complete upload; repeated calls return the same image. Errors as receive_archive."""
-    raise NotImplementedError
+    return await in_pool(_finish, actor, upload)
+
+
+@dataclass(frozen=True, slots=True)
+class _App:
+    """The app an upload was begun for, as its row knows it."""
+
+    slug: str
+    team: Team
+
+
+def _finish(actor: Actor, upload: Upload) -> Image:
+    if (image := _finished(upload)) is not None:
+        return image
+    with uploads.locked(upload, wait=True) as fd:
+        if (image := _finished(upload)) is not None:
+            return image
+        if (have := os.fstat(fd).st_size) != upload.size_bytes:
+            raise OffsetConflict(f"{have:,} of {upload.size_bytes:,} bytes are here.", "Send the rest first.")
+        try:
+            image = _ingest_file(actor, upload, fd)
+        except PortalError as error:
+            uploads.end(upload, error=f"{error.message} {error.hint}".strip())
+            raise
+        Upload.objects.filter(pk=upload.pk).update(image=image, offset_bytes=upload.size_bytes)
+        uploads.file_of(upload).unlink(missing_ok=True)
+        return image
+
+
+def _finished(upload: Upload) -> Image | None:
+    """The image of an upload that was finished; raises its refusal again."""
+    upload.refresh_from_db()
+    if upload.error:
+        raise ImageRefused(upload.error)
+    return upload.image
+
+
+def _ingest_file(actor: Actor, upload: Upload, fd: int) -> Image:
+    app = _App(upload.app_slug, upload.team)
+    with Ingest(blob_store(), _left_bytes(app.team)) as ingest:
+        try:
+            os.lseek(fd, 0, os.SEEK_SET)
+            while data := os.read(fd, READ_BYTES):
+                ingest.feed(data)
+            return _register(actor, app, ingest, "")
+        except TooLarge as error:
+            raise _over_quota(app.team, error.bytes_so_far) from None
+
+
+def _left_bytes(team: Team) -> int:
+    return quota.quota_bytes(team) - quota.used_bytes(team)
+
+
+def _over_quota(team: Team, wanted: int) -> PortalError:
+    return quota.over_quota(team, wanted, quota.used_bytes(team), quota.quota_bytes(team))
+
+
+def _register(actor: Actor, app: Target, ingest: Ingest, reference: str) -> Image:
+    """Choose the image, then blobs and rows together: files first, so that no row names a blob that is not there."""
+    prepared = ingest.finish()
+    with transaction.atomic():
+        _check_quota(app.team, prepared)
+        prepared.commit(blob_store())
+        return _rows(actor, app, prepared, reference)
+
+
+def _check_quota(team: Team, prepared: Prepared) -> None:
+    allowed = quota.quota_bytes(team, lock=True)
+    mine = set(Blob.objects.filter(images__team=team, digest__in=prepared.sizes).values_list("digest", flat=True))
+    wanted = sum(size for digest, size in prepared.sizes.items() if digest not in mine)
+    used = quota.used_bytes(team)
+    if used + wanted > allowed:
+        raise quota.over_quota(team, wanted, used, allowed)
+
+
+def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Image:
+    Blob.objects.bulk_create(
+        [Blob(digest=digest, size_bytes=size) for digest, size in prepared.sizes.items()], ignore_conflicts=True
+    )
+    manifest = prepared.image.manifest
+    name = reference or (prepared.image.tags[0] if prepared.image.tags else "")
+    image, fresh = Image.objects.update_or_create(
+        repository=repository_of(app),
+        digest=manifest.digest,
+        defaults={"reference": name[:255]},
+        create_defaults={
+            "team": app.team,
+            "media_type": manifest.media_type,
+            "size_bytes": prepared.size_bytes,
+            "config": config_json(prepared),
+            "reference": name[:255],
+            "created_by": actor.user,
+        },
+    )
+    if fresh:
+        image.blobs.set(Blob.objects.filter(digest__in=prepared.sizes))
+    details = {"digest": manifest.digest, "size_bytes": prepared.size_bytes, "reference": name[:255]}
+    record(actor, "upload", "image", repository_of(app), team=app.team.slug, **details)
+    return image

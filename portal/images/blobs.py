@@ -27,10 +27,6 @@ class BlobMissing(LookupError):
     """No blob of this digest is in the store."""
 
 
-class DigestMismatch(ValueError):
-    """What was written is not what its name said."""
-
-
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
     """A blob in the store: digest `sha256:<hex>` and size in bytes."""
@@ -69,31 +65,35 @@ class BlobWriter:
         """Digest of what was written so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
-    def commit(self, *, expected: str = "") -> StoredBlob:
-        """Make the blob durable and visible; one that is already here is not kept twice.
-
-        Raises DigestMismatch when `expected` is another digest.
-        """
-        digest = self.digest
-        if expected and digest != expected:
-            raise DigestMismatch(f"content has digest {digest}, not {expected}")
-        target = self._store.path(digest)
-        if self._store.touch(digest):
-            self._drop()
-        else:
+    def seal(self) -> None:
+        """Nothing more is written: make the content durable, outside of any transaction, as this may take seconds."""
+        if self._fd >= 0:
             os.fsync(self._fd)
+            self.rest()
+
+    def rest(self) -> None:
+        """Give the file descriptor back; an archive has more members than a process has descriptors."""
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def commit(self) -> StoredBlob:
+        """Make the blob visible; one that is already here is not kept twice."""
+        self.seal()
+        digest = self.digest
+        if self._store.touch(digest):
+            self.drop()
+        else:
+            target = self._store.path(digest)
             target.parent.mkdir(mode=0o700, exist_ok=True)
             self._path.rename(target)
             sync_folder(target.parent)
         return StoredBlob(digest, self.size_bytes)
 
-    def _drop(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._path.unlink(missing_ok=True)
+    def drop(self) -> None:
+        """Throw away what was written, unless it was committed."""
+        self.rest()
+        self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +101,7 @@ class BlobWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._drop()
+        self.drop()
 
 
 class BlobStore:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from django.db import transaction
 from django.utils import timezone
@@ -19,7 +20,7 @@ from portal.accounts.access import can
 from portal.accounts.actor import Actor
 from portal.errors import Invalid, NotFound
 from portal.images import quota
-from portal.images.faults import ChecksumMismatch, OffsetConflict, UploadBusy, shown
+from portal.images.faults import ChecksumMismatch, ImageRefused, OffsetConflict, UploadBusy, shown
 from portal.images.models import Upload
 from portal.images.store import uploads_dir
 from portal.images.target import Target
@@ -124,12 +125,20 @@ class Chunk:
             self.offset_bytes += written
             view = view[written:]
 
+    @property
+    def checked(self) -> bool:
+        """Whether it has a checksum, so that a part of it is worth nothing."""
+        return self._hash is not None
+
+    def rewind_unless_complete(self) -> None:
+        """Take everything back when the checksum does not hold, after a cut connection for instance."""
+        if self._hash is not None and base64.b64encode(self._hash.digest()).decode() != self._expected:
+            os.ftruncate(self._fd, self._begin)
+
     def finish(self) -> int:
         """The new offset; raises ChecksumMismatch, with the file as it was before."""
-        if self._hash is not None:
-            if base64.b64encode(self._hash.digest()).decode() != self._expected:
-                os.ftruncate(self._fd, self._begin)
-                raise ChecksumMismatch("The chunk was damaged on its way.", "Send it again.")
+        if self._hash is not None and os.fstat(self._fd).st_size != self.offset_bytes:
+            raise ChecksumMismatch("The chunk was damaged on its way.", "Send it again.")
         return self.offset_bytes
 
 
@@ -137,6 +146,13 @@ def end(upload: Upload, *, error: str = "") -> None:
     """Remove the file and keep why, until the row expires."""
     file_of(upload).unlink(missing_ok=True)
     Upload.objects.filter(pk=upload.pk).update(error=error)
+
+
+def raise_ended(upload: Upload) -> NoReturn:
+    """An upload that is over takes no more bytes."""
+    if upload.error:
+        raise ImageRefused(upload.error)
+    raise OffsetConflict("This upload is complete.", "Begin a new one for another image.")
 
 
 def sweep() -> int:

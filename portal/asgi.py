@@ -19,7 +19,8 @@ from django.conf import settings  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
 from portal.django_asgi import DjangoApp  # noqa: E402
-from portal.images.asgi import registry_app, uploads_app  # noqa: E402
+from portal.hosting.access import get_app  # noqa: E402
+from portal.images.asgi import UploadsApp, registry_app  # noqa: E402
 from portal.releases.deploy_asgi import deploy_app  # noqa: E402
 from portal.static_tree import StaticFiles  # noqa: E402
 from portal.telemetry.routing import websocket_urlpatterns  # noqa: E402
@@ -29,6 +30,7 @@ _DEPLOY = re.compile(r"/api/v1/apps/[^/]+/deployments/?")
 _static = StaticFiles(settings.STATIC_ROOT, settings.STATIC_DIGEST)
 _websockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
 _django = DjangoApp()
+_uploads = UploadsApp(lambda actor, slug: get_app(actor, slug, "deploy"))
 # Resolved now, or the first request pays for importing every view.
 _ = get_resolver().url_patterns
 
@@ -40,7 +42,7 @@ def _choose(scope: dict[str, Any]) -> Any:
     if path == "/v2" or path.startswith("/v2/"):
         return registry_app
     if path.startswith("/api/v1/uploads"):
-        return uploads_app
+        return _uploads
     if scope["method"] == "POST" and _DEPLOY.fullmatch(path):
         return deploy_app
     return _django

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -169,10 +170,8 @@ class UploadsApp:
         """JSON for the page; an upload whose last answer was lost, or whose process died, is finished now."""
         offset = await in_pool(uploads.offset_of, upload)
         if offset == upload.size_bytes and not upload.error and upload.image_id is None:
-            try:
+            with contextlib.suppress(PortalError):  # kept in the row, which is shown
                 await actions.finish_upload(actor, upload)
-            except PortalError:
-                pass  # noqa: S110  (kept in the row, which is shown)
             upload = await in_pool(uploads.load, actor, str(upload.pk))
         await answer_json(send, 200, upload_json(upload, offset))
 
@@ -221,9 +220,6 @@ def _options() -> dict[str, str]:
 
 
 def _terminate(upload: Upload) -> None:
-    try:
-        with uploads.locked(upload):
-            uploads.file_of(upload).unlink(missing_ok=True)
-    except NotFound:
-        pass  # noqa: S110  (its file is gone already)
+    with contextlib.suppress(NotFound), uploads.locked(upload):  # the file of a finished one is gone already
+        uploads.file_of(upload).unlink(missing_ok=True)
     upload.delete()

@@ -1,0 +1,147 @@
+"""Taking a connection over from aiohttp after `101 UPGRADED`: attach and exec speak raw bytes both ways.
+
+aiohttp's own protocol closes when the client closes its half, which the docker command line does at once, and all output would
+be lost with exit status 0. So the transport gets a protocol of ours, whose `eof_received` keeps the other half open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+HIGH = 256 << 10
+
+
+class RawStream(asyncio.Protocol):
+    """A connection as a stream of bytes. The client's half may end long before ours."""
+
+    def __init__(self, transport: asyncio.Transport, before: asyncio.BaseProtocol) -> None:
+        self._transport = transport
+        self._before = before
+        self._received = bytearray(getattr(before, "_message_tail", b""))
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._ended = False
+        self._lost = False
+        if self._received:
+            self._arrived.set()
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio.Protocol."""
+        self._received += data
+        self._arrived.set()
+        if len(self._received) > HIGH:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """asyncio.Protocol; True keeps our half open."""
+        self._ended = True
+        self._arrived.set()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio.Protocol; the handler is told through aiohttp's own protocol, which cancels it."""
+        self._ended = self._lost = True
+        self._arrived.set()
+        self._writable.set()
+        self._before.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """asyncio.Protocol."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """asyncio.Protocol."""
+        self._writable.set()
+
+    async def read(self) -> bytes:
+        """What the client sent; b"" when its half has ended."""
+        while not self._received:
+            if self._ended:
+                return b""
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = bytes(self._received)
+        self._received.clear()
+        if not self._ended:
+            self._transport.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send, waiting while the client is slow; raises ConnectionResetError when it has gone."""
+        await self._writable.wait()
+        if self._lost:
+            raise ConnectionResetError("the client has gone")
+        self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the kernel has taken what was written."""
+        self._transport.set_write_buffer_limits(0)
+        await self._writable.wait()
+
+    def finish(self) -> None:
+        """End our half; the connection closes when all is sent."""
+        with suppress(OSError, RuntimeError):
+            self._transport.close()
+
+
+class Hijacked(web.StreamResponse):
+    """What a handler returns to aiohttp after it has taken the connection: nothing is left to send."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Nothing to prepare."""
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing to end."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """The connection ends with the stream."""
+        return False
+
+
+def hijack(request: web.BaseRequest, content_type: str = RAW) -> RawStream:
+    """Answer 101 (200 where the client asked for no upgrade) and take the connection; raises ConnectionResetError."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    before = transport.get_protocol()
+    stream = RawStream(transport, before)
+    if "upgrade" in request.headers.get("Connection", "").lower():
+        head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    else:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"
+    transport.set_protocol(stream)
+    transport.write(head.encode())
+    with suppress(RuntimeError):
+        transport.resume_reading()
+    return stream
+
+
+async def relay(client: RawStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, stdin: bool) -> None:
+    """Carry a monitor's frames to the client and the client's bytes to the monitor, until the monitor closes."""
+    feeder = asyncio.get_running_loop().create_task(_feed(client, writer)) if stdin else None
+    try:
+        while data := await reader.read(HIGH):
+            await client.write(data)
+    except ConnectionError:
+        return
+    finally:
+        if feeder:
+            feeder.cancel()
+        writer.close()
+
+
+async def _feed(client: RawStream, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await client.read():
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()

@@ -1,0 +1,221 @@
+"""`/images`: list, inspect, load, pull, tag, remove."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any, BinaryIO, cast
+
+from aiohttp import web
+
+from runtime.engine import imagejson
+from runtime.engine.api.call import Call, Handler, answer, nothing, stream
+from runtime.engine.errors import Invalid, Unsupported
+from runtime.engine.fields import Fields
+from runtime.errors import RuntimeFault
+from runtime.images.records import PullProgress, RegistryAuth
+
+DOCKER_IO = "docker.io/library/"
+PROGRESS_S = 0.1
+MAX_AUTH = 65_536
+
+
+async def listing(call: Call) -> web.StreamResponse:
+    """GET /images/json."""
+    core = call.engine.core
+    filters = call.filters(imagejson.FILTERS)
+    images = await asyncio.to_thread(core.images.list)
+    used = [c.record.image_id for c in core.registry]
+    return answer([imagejson.row(i, used.count(i.id)) for i in images if imagejson.matches(i, filters)])
+
+
+async def details(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/json."""
+    core = call.engine.core
+    return answer(imagejson.details(await asyncio.to_thread(core.images.resolve, call.names["name"]), core.driver.name))
+
+
+async def history(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/history."""
+    return answer(imagejson.history(await asyncio.to_thread(call.engine.core.images.resolve, call.names["name"])))
+
+
+class Body(io.RawIOBase):
+    """A request's body as a file for a thread; each read fetches from the event loop what has arrived."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._content = request.content
+        self._loop = asyncio.get_running_loop()
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """io.RawIOBase."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """io.RawIOBase; 0 at the end of the body."""
+        if not self._rest:
+            data = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            self._rest = memoryview(data)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    async def _next(self) -> bytes:
+        return await self._content.readany()
+
+
+async def load(call: Call) -> web.StreamResponse:
+    """POST /images/load."""
+    core = call.engine.core
+    body = io.BufferedReader(Body(call.request), 1 << 20)
+    results = await asyncio.to_thread(core.images.load, cast(BinaryIO, body))
+    lines = []
+    for result in results:
+        for name in result.names:
+            lines.append({"stream": f"Loaded image: {name}\n"})
+        if not result.names:
+            lines.append({"stream": f"Loaded image ID: {result.image.id}\n"})
+        core.events.emit("image", "load", result.image.id, {"name": (*result.names, result.image.id)[0]})
+    text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    return web.Response(body=text, content_type="application/json")
+
+
+def registry_auth(header: str) -> RegistryAuth | None:
+    """`X-Registry-Auth`: base64url of a JSON object, as Docker's clients send it; raises Invalid without repeating it."""
+    if not header:
+        return None
+    if len(header) > MAX_AUTH:
+        raise Invalid("X-Registry-Auth is too long.")
+    try:
+        data = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (ValueError, binascii.Error) as error:
+        raise Invalid("X-Registry-Auth is not base64url of a JSON object.") from error
+    f = Fields(data, "X-Registry-Auth")
+    token = f.text("registrytoken", limit=MAX_AUTH)
+    user, password = f.text("username", limit=1024), f.text("password", limit=MAX_AUTH)
+    return RegistryAuth(token=token, username=user, password=password) if token or user else None
+
+
+async def pull(call: Call) -> web.StreamResponse:
+    """POST /images/create?fromImage=: pull, with Docker's progress lines. A refusal before the first line has a status of its own."""
+    if call.text("fromSrc"):
+        raise Unsupported("Import is not part of this engine yet.", "Load a docker save archive.")
+    name, tag = call.text("fromImage"), call.text("tag")
+    if not name:
+        raise Invalid("fromImage is missing.")
+    reference = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}" if tag else name
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+    progress = Progress()
+    work = call.engine.core.spawn(_pull(call, reference, auth, progress), "pull")
+    first = await anext(progress, None)
+    if first is None:
+        await work  # raises what it failed with
+    response = await stream(call, "application/json")
+    try:
+        if first is not None:
+            await response.write(_line(first))
+        async for step in progress:
+            await response.write(_line(step))
+        image = await work
+        await response.write(_line({"status": f"Digest: {image.manifest_digest}"}))
+        await response.write(_line({"status": f"Status: Downloaded newer image for {reference}"}))
+    except RuntimeFault as fault:
+        await response.write(_line({"errorDetail": {"message": str(fault)}, "error": str(fault)}))
+    except ConnectionError:
+        await asyncio.wait({work})
+    return response
+
+
+async def _pull(call: Call, reference: str, auth: RegistryAuth | None, progress: Progress) -> Any:
+    core = call.engine.core
+    try:
+        image = await asyncio.to_thread(core.images.pull, reference, auth, progress.step)
+        core.events.emit("image", "pull", image.id, {"name": reference})
+        return image
+    finally:
+        progress.end()
+
+
+def _line(body: dict[str, Any]) -> bytes:
+    return json.dumps(body).encode() + b"\n"
+
+
+class Progress(AsyncIterator[dict[str, Any]]):
+    """Steps of a pull, from its thread to the response; figures of one layer at most ten times a second."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def step(self, step: PullProgress) -> None:
+        """From the pulling thread."""
+        now = self._loop.time()
+        status, at = self._last.get(step.what, ("", 0.0))
+        if status == step.status and now - at < PROGRESS_S and step.current_bytes < step.total_bytes:
+            return
+        self._last[step.what] = (step.status, now)
+        body: dict[str, Any] = {"status": step.status, "id": step.what.removeprefix("sha256:")[:12] if "sha256:" in step.what else step.what}
+        if step.total_bytes:
+            body["progressDetail"] = {"current": step.current_bytes, "total": step.total_bytes}
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, body)
+
+    def end(self) -> None:
+        """No more steps."""
+        self._queue.put_nowait(None)
+
+    async def __anext__(self) -> dict[str, Any]:
+        found = await self._queue.get()
+        if found is None:
+            self._queue.put_nowait(None)
+            raise StopAsyncIteration
+        return found
+
+
+async def tag(call: Call) -> web.StreamResponse:
+    """POST /images/{name}/tag."""
+    core = call.engine.core
+    repository, version = call.text("repo").removeprefix(DOCKER_IO), call.text("tag")
+    if not repository:
+        raise Invalid("repo is missing.")
+    target = f"{repository}:{version or 'latest'}"
+    await asyncio.to_thread(core.images.tag, call.names["name"], target)
+    image = await asyncio.to_thread(core.images.resolve, target)
+    core.events.emit("image", "tag", image.id, {"name": target})
+    return nothing(201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    """DELETE /images/{name}."""
+    core = call.engine.core
+    used = {c.record.image_id for c in core.registry}
+    removed = await asyncio.to_thread(core.images.remove, call.names["name"], in_use=used, force=call.flag("force"))
+    for name in removed.untagged:
+        core.events.emit("image", "untag", name, {"name": name})
+    for identity in removed.deleted:
+        core.events.emit("image", "delete", identity, {"name": identity})
+    return answer([*({"Untagged": n} for n in removed.untagged), *({"Deleted": d} for d in removed.deleted)])
+
+
+async def absent(call: Call) -> web.StreamResponse:
+    """What is not here yet."""
+    raise Unsupported("Saving, exporting and committing images is not part of this engine yet.")
+
+
+ROUTES: dict[str, Handler] = {
+    "GET /images/json": listing,
+    "POST /images/load": load,
+    "POST /images/create": pull,
+    "GET /images/get": absent,
+    "POST /commit": absent,
+    "GET /images/{name:path}/json": details,
+    "GET /images/{name:path}/history": history,
+    "POST /images/{name:path}/tag": tag,
+    "DELETE /images/{name:path}": remove,
+}

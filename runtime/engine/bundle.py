@@ -1,0 +1,196 @@
+"""A record made into what the launcher starts: the OCI configuration and the three files a container gets from the host."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.engine.records import Record
+from runtime.engine.resources import CPU_PERIOD_US, Resources
+from runtime.kernel.cgroups import DeviceRate
+from runtime.kernel.cgroups import Resources as GroupLimits
+from runtime.oci.default import default
+from runtime.oci.spec import (
+    DEFAULT_CAPABILITIES,
+    BlockIO,
+    Cpu,
+    LinuxResources,
+    Memory,
+    Mount,
+    Pids,
+    Rlimit,
+    Spec,
+    ThrottleDevice,
+)
+
+HOST_FILES = ("resolv.conf", "hosts", "hostname")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDevice:
+    """The block device the store lies on, whole (blkio takes no partitions); (0, 0) when it has none, as on a tmpfs."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def of(cls, path: Path) -> StoreDevice:
+        """Find it from `path`'s st_dev."""
+        number = path.stat().st_dev
+        major, minor = os.major(number), os.minor(number)
+        node = Path(f"/sys/dev/block/{major}:{minor}")
+        if not node.exists():
+            return cls(0, 0)
+        if (node / "partition").exists():
+            major, _, minor = (node.resolve().parent / "dev").read_text().strip().partition(":")  # type: ignore[assignment]
+        return cls(int(major), int(minor))
+
+
+def hostname(record: Record) -> str:
+    """What the container calls itself: as asked, else 12 digits of the id, as Docker."""
+    return record.config.hostname or record.id[:12]
+
+
+def cgroup_path(root: str, record: Record) -> str:
+    """`moorage-<short>/<team>/<app>/<instance>`; without a parent the container lies in `default`."""
+    return f"{root}/{record.host.cgroup_parent or 'default'}/{record.id}"
+
+
+def linux_resources(r: Resources, device: StoreDevice) -> LinuxResources:
+    """The limits as config.json says them."""
+    swap = None
+    if r.memory:
+        swap = r.memory_swap or r.memory * 2
+    quota = r.quota_us
+    return LinuxResources(
+        memory=Memory(limit=r.memory or None, reservation=r.memory_reservation or None, swap=swap) if r.memory or r.memory_reservation else None,
+        cpu=Cpu(
+            shares=r.cpu_shares or None,
+            quota=quota or None,
+            period=(r.cpu_period_us or CPU_PERIOD_US) if quota else None,
+            cpus=r.cpuset_cpus,
+            mems=r.cpuset_mems,
+        ),
+        pids=Pids(limit=r.pids) if r.pids else None,
+        block_io=_block_io(r, device),
+    )
+
+
+def _block_io(r: Resources, device: StoreDevice) -> BlockIO | None:
+    if not device.major and not device.minor:
+        return None
+
+    def rates(rate: int) -> tuple[ThrottleDevice, ...]:
+        return (ThrottleDevice(major=device.major, minor=device.minor, rate=rate),) if rate else ()
+
+    if not any((r.disk_read_bps, r.disk_write_bps, r.disk_read_iops, r.disk_write_iops)):
+        return None
+    return BlockIO(
+        throttle_read_bps_device=rates(r.disk_read_bps),
+        throttle_write_bps_device=rates(r.disk_write_bps),
+        throttle_read_iops_device=rates(r.disk_read_iops),
+        throttle_write_iops_device=rates(r.disk_write_iops),
+    )
+
+
+def group_limits(r: Resources, device: StoreDevice, loop: tuple[int, int] | None = None) -> GroupLimits:
+    """The limits of a living group, every value said: what is 0 in `r` is lifted."""
+    swap = -1
+    if r.memory and r.memory_swap >= 0:
+        swap = (r.memory_swap or r.memory * 2) - r.memory
+    shares = r.cpu_shares or 1024
+    devices = [d for d in ((device.major, device.minor), loop) if d and d != (0, 0)]
+    return GroupLimits(
+        cpu_quota_us=r.quota_us or -1,
+        cpu_period_us=r.cpu_period_us or CPU_PERIOD_US,
+        cpu_weight=max(1, min(10_000, round(shares * 100 / 1024))),
+        cpuset_cpus=r.cpuset_cpus,
+        cpuset_mems=r.cpuset_mems,
+        memory_bytes=r.memory or -1,
+        swap_bytes=swap,
+        pids=r.pids or -1,
+        io=tuple(
+            DeviceRate(
+                major=major,
+                minor=minor,
+                read_bps=r.disk_read_bps,
+                write_bps=r.disk_write_bps,
+                read_iops=r.disk_read_iops,
+                write_iops=r.disk_write_iops,
+            )
+            for major, minor in devices
+        ),
+    )
+
+
+def capabilities(record: Record) -> tuple[str, ...]:
+    """Docker's default set, less what was dropped; what was added counts on a trusted engine only (the request refuses else)."""
+
+    def full(names: tuple[str, ...]) -> set[str]:
+        return {n.upper() if n.upper().startswith("CAP_") else f"CAP_{n.upper()}" for n in names}
+
+    dropped, added = full(record.host.cap_drop), full(record.host.cap_add)
+    if "CAP_ALL" in dropped:
+        return tuple(sorted(added))
+    return tuple(sorted((set(DEFAULT_CAPABILITIES) | added) - dropped - {"CAP_ALL"}))
+
+
+def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, device: StoreDevice) -> Spec:
+    """The OCI configuration of a container about to start."""
+    host, process = record.host, record.process
+    binds = [Mount(destination=f"/etc/{name}", type="bind", source=str(folder / name), options=("bind", "rprivate")) for name in HOST_FILES]
+    for bind in host.binds:
+        options = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
+        binds.append(Mount(destination=bind.target, type="bind", source=bind.source, options=options))
+    for target, options in host.tmpfs.items():
+        given = tuple(o for o in options.split(",") if o)
+        binds.append(Mount(destination=target, type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "noexec", *given)))
+    return default(
+        args=process.args,
+        hostname=hostname(record),
+        cgroups_path=cgroup_path(root, record),
+        id_base=record.id_base,
+        env=process.env,
+        cwd=process.cwd or "/",
+        user=process.user,
+        netns=netns,
+        host_network=host.network_mode == "host",
+        resources=linux_resources(host.resources, device),
+        readonly=host.read_only,
+        no_new_privileges=host.no_new_privileges,
+        capabilities=capabilities(record),
+        rlimits=tuple(Rlimit(type=f"RLIMIT_{n.upper()}", soft=soft, hard=hard) for n, soft, hard in host.ulimits),
+        binds=tuple(binds),
+        shm_bytes=host.shm_size,
+        sysctl=host.sysctls,
+    )
+
+
+def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, resolv: str) -> None:
+    """Write config.json and the host's three files. Without fsync: what a power cut takes is made again at the next start."""
+    name = hostname(record)
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", *_extra(record)]
+    if address:
+        full = f"{name}.{record.config.domainname}\t{name}" if record.config.domainname else name
+        lines.append(f"{address}\t{full}")
+    (folder / "hosts").write_text("\n".join(lines) + "\n")
+    (folder / "hostname").write_text(name + "\n")
+    (folder / "resolv.conf").write_text(_resolv(record, resolv))
+    (folder / "config.json").write_text(json.dumps(spec.to_json(), separators=(",", ":")))
+
+
+def _extra(record: Record) -> list[str]:
+    pairs = (entry.partition(":") for entry in record.host.extra_hosts)
+    return [f"{address}\t{name}" for name, _, address in pairs]
+
+
+def _resolv(record: Record, given: str) -> str:
+    host = record.host
+    if not host.dns and not host.dns_search:
+        return given
+    lines = [f"nameserver {server}" for server in host.dns] or [x for x in given.splitlines() if x.startswith("nameserver")]
+    if host.dns_search:
+        lines.append("search " + " ".join(host.dns_search))
+    return "\n".join(lines) + "\n"

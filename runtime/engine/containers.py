@@ -1,0 +1,161 @@
+"""Containers come and go: create, rename, remove. What happens between is in lifecycle.py and supervise.py."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from runtime.engine.bundle import hostname
+from runtime.engine.container import Container, Ended
+from runtime.engine.core import Core, log
+from runtime.engine.errors import Conflict, Forbidden, Invalid
+from runtime.engine.lifecycle import Lifecycle
+from runtime.engine.process import merge
+from runtime.engine.records import Record, save
+from runtime.engine.request import Bind, CreateRequest, check_name
+from runtime.engine.state import State
+
+GONE = ".removed"
+MAX_CONTAINERS = 10_000
+ADJECTIVES = "amber brisk calm clear deep dry early fair firm fresh gentle glad grand keen light mild plain quick quiet safe sharp still swift warm wide".split()
+NOUNS = "anchor bay beacon berth bollard buoy canal cleat cove current delta dock ferry fjord harbor helm jetty keel lagoon mast pier quay reef sail tide".split()
+
+
+class Containers:
+    """Making and removing records."""
+
+    def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
+        self._core = core
+        self._lifecycle = lifecycle
+
+    async def create(self, request: CreateRequest, name: str = "") -> Container:
+        """Write the record of a new container; no process, namespace or mount is made. Raises NoSuchImage, Conflict, Invalid."""
+        core = self._core
+        if name:
+            name = check_name(name)
+            core.registry.check_free(name)
+        if len(core.registry) >= MAX_CONTAINERS:
+            raise Conflict(f"There are {MAX_CONTAINERS} containers on this engine.", "Remove some.")
+        self._check(request)
+        image = await asyncio.to_thread(core.images.resolve, request.config.image)
+        identity = secrets.token_hex(32)
+        record = Record(
+            id=identity,
+            name=name or self._free_name(identity),
+            created_ns=time.time_ns(),
+            image_id=image.id,
+            id_base=core.ids.take(),
+            config=request.config,
+            host=request.host,
+            endpoint=request.endpoint,
+            process=merge(request.config, image.config, request.config.hostname or identity[:12]),
+            boot_id=core.boot_id,
+        )
+        container = Container(record, core.config.containers / identity)
+        try:
+            core.registry.add(container)
+            container.folder.mkdir(mode=0o700)
+            await asyncio.to_thread(save, container.folder, record)
+        except BaseException:
+            core.registry.discard(container)
+            core.ids.give_back(record.id_base)
+            shutil.rmtree(container.folder, ignore_errors=True)
+            raise
+        core.emit(container, "create")
+        return container
+
+    def _check(self, request: CreateRequest) -> None:
+        """What only this engine's state can refuse: a network that is not there, a bind, a size above the largest."""
+        host, core = request.host, self._core
+        if request.config.tty:
+            raise Invalid("Terminals (-t) are not offered yet.", "Run the container without -t; -i works.")
+        if host.network_mode not in ("default", "none", "host") and not host.network_mode.startswith("container:"):
+            core.networks.get(host.network_mode)
+        if host.resources.disk_size > core.config.max_disk:
+            raise Invalid(
+                f"StorageOpt.size is {host.resources.disk_size} bytes; the largest here is {core.config.max_disk}.",
+                "Ask for less, or start the engine with a larger --max-disk.",
+            )
+        if not core.config.trusted:
+            for bind in host.binds:
+                self._check_bind(bind)
+
+    def _check_bind(self, bind: Bind) -> None:
+        root = self._core.config.volumes.resolve()
+        source = Path(bind.source)
+        if not source.is_absolute() or not source.resolve().is_relative_to(root) or source.resolve() == root:
+            raise Forbidden(
+                f"The bind mount of {bind.source[:200]!r} is refused: only folders below {root} may be mounted.",
+                "Only an engine started with --trusted grants others.",
+            )
+        if not source.resolve().is_dir():
+            raise Invalid(f"invalid mount config: bind source path does not exist: {bind.source[:200]}.")
+
+    def _free_name(self, identity: str) -> str:
+        number = int(identity[:8], 16)
+        base = f"{ADJECTIVES[number % len(ADJECTIVES)]}_{NOUNS[number // 64 % len(NOUNS)]}"
+        taken = {c.name for c in self._core.registry}
+        return base if base not in taken else f"{base}_{identity[:6]}"
+
+    def rename(self, container: Container, name: str) -> None:
+        """Give another name, on disk too. Raises Conflict, Invalid."""
+        old = container.name
+        name = check_name(name)
+        if name == old:
+            raise Invalid("Renaming a container with the same name as its current name.")
+        self._core.registry.rename(container, name)
+        self._core.save(container)
+        self._core.emit(container, "rename", oldName=f"/{old}")
+
+    async def remove(self, container: Container, *, force: bool = False) -> None:
+        """Take a container away with all it has; with `force` it is killed first. Raises Conflict while it lives."""
+        if container.state is State.REMOVING:
+            raise Conflict(f"removal of container {container.short} is already in progress.")
+        if not container.state.can_delete and not force:
+            raise Conflict(
+                f"cannot remove container \"/{container.name}\": container is {container.state}: stop the container before removing or force remove.",
+            )
+        await self._lifecycle.end(container)
+        async with container.lock:
+            if container in self._core.registry:  # --rm may have been faster
+                await self.discard(container)
+
+    async def discard(self, container: Container) -> None:
+        """The removal itself, for one that holds the lock and knows that nothing of the container lives. Safe to repeat."""
+        core = self._core
+        container.life.state = State.REMOVING
+        gone = container.folder.with_name(container.id + GONE)
+        if container.folder.exists():
+            container.folder.rename(gone)  # from here on a restart finishes what is begun here
+        await self._lifecycle.leave_network(container)
+        await asyncio.to_thread(remove_remains, core, container.id, gone)
+        core.ids.give_back(container.record.id_base)
+        core.registry.discard(container)
+        core.emit(container, "destroy")
+        container.removals.fire(Ended(max(container.life.exit_code, -1), ""))
+
+
+def remove_remains(core: Core, identity: str, folder: Path) -> None:
+    """The writable layer, the attach socket and the folder of a container that no longer counts; blocks, for a thread."""
+    core.driver.remove(identity)
+    attach_path(core, identity).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        log.warning("%s could not be removed", folder)
+
+
+def attach_path(core: Core, identity: str) -> Path:
+    """Where the monitor of a container listens for attach clients."""
+    return core.config.run / "attach" / f"{identity[:12]}.sock"
+
+
+def is_id(name: str) -> bool:
+    """Whether a folder's name is a container's id."""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
+
+
+__all__ = ["GONE", "Containers", "attach_path", "hostname", "is_id", "remove_remains"]

@@ -1,0 +1,77 @@
+"""What the parts of the daemon share: handed to each once, so that none has to know the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime.engine.bundle import StoreDevice
+from runtime.engine.config import EngineConfig
+from runtime.engine.container import Container, Registry
+from runtime.engine.events import Events
+from runtime.engine.idranges import IdRanges
+from runtime.engine.records import save
+from runtime.engine.watch import Watcher
+from runtime.images.store import ImageStore
+from runtime.kernel.cgroups import Cgroups
+from runtime.network.bridge import Networks
+from runtime.oci.client import LauncherClient
+from runtime.storage.driver import Driver
+
+log = logging.getLogger("moorage.engine")
+
+
+@dataclass(slots=True, kw_only=True)
+class Core:
+    """The engine's parts."""
+
+    config: EngineConfig
+    boot_id: str
+    driver: Driver
+    images: ImageStore
+    networks: Networks
+    launcher: LauncherClient
+    cgroups: Cgroups
+    device: StoreDevice
+    watcher: Watcher
+    ids: IdRanges
+    registry: Registry = field(default_factory=Registry)
+    events: Events = field(default_factory=Events)
+    started_ns: int = field(default_factory=time.time_ns)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def cgroup_root(self) -> str:
+        """`moorage-<short>`, relative to each hierarchy."""
+        return f"moorage-{self.config.short}"
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run work beside the request; a failure is logged, never lost."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("%s failed: %s", task.get_name(), task.exception(), exc_info=task.exception())
+
+    async def settle(self) -> None:
+        """Cancel what was spawned and wait for its end."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def emit(self, container: Container, action: str, **extra: str) -> None:
+        """One event of a container."""
+        self.events.emit("container", action, container.id, {**container.attributes, **extra})
+
+    def save(self, container: Container) -> None:
+        """Write the container's record; harmless when its folder has gone."""
+        if container.folder.exists():
+            save(container.folder, container.record)

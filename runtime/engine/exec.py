@@ -1,0 +1,173 @@
+"""Further programs in running containers: `docker exec`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.engine.container import Container
+from runtime.engine.core import Core
+from runtime.engine.errors import Conflict, Forbidden, Invalid, NotFound
+from runtime.engine.fields import Fields
+from runtime.engine.lifecycle import exit_code_of, start_sentence
+from runtime.engine.process import environment
+from runtime.oci.client import ExecRequest, Launched, StartFailed
+
+KEPT = 256  # ended execs that `inspect` still answers for
+
+
+@dataclass(slots=True, kw_only=True)
+class Exec:
+    """One exec. `exit_code` is None until it ended."""
+
+    id: str
+    container: Container
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    attach: Path
+    no_new_privileges: bool | None = None
+    started: bool = False
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+    launched: Launched | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ExecFailed(Exception):
+    """The program could not be started; `text` is for the client's stream, `code` for its exit status."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+class Execs:
+    """All execs of the engine; the ended ones are forgotten oldest first."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._all: OrderedDict[str, Exec] = OrderedDict()
+
+    def get(self, identity: str) -> Exec:
+        """The exec; raises NotFound."""
+        found = self._all.get(identity)
+        if found is None:
+            raise NotFound(f"No such exec instance: {identity[:64]}")
+        return found
+
+    def of(self, container: Container) -> list[str]:
+        """Ids of the execs that run in a container."""
+        return [e.id for e in self._all.values() if e.container is container and e.running]
+
+    def create(self, container: Container, body: object) -> Exec:
+        """Take an exec request down; nothing runs yet. Raises Conflict unless the container runs, Invalid, Forbidden."""
+        check_running(container)
+        f = Fields(body, "body")
+        if f.flag("Privileged") and not self._core.config.trusted:
+            raise Forbidden("A privileged exec is refused.", "Only an engine started with --trusted grants it.")
+        if f.flag("Tty"):
+            raise Invalid("Terminals (-t) are not offered yet.", "Run exec without -t; -i works.")
+        args = f.texts("Cmd") or ()
+        if not args or not args[0]:
+            raise Invalid("No exec command specified.")
+        process = container.record.process
+        identity = secrets.token_hex(32)
+        env = environment(process.env, f.texts("Env", limit=4096) or (), container.record.config.hostname or container.short)
+        found = Exec(
+            id=identity,
+            container=container,
+            args=args,
+            env=env,
+            cwd=f.text("WorkingDir") or process.cwd,
+            user=f.text("User", limit=256),
+            stdin=f.flag("AttachStdin"),
+            stdout=f.flag("AttachStdout"),
+            stderr=f.flag("AttachStderr"),
+            attach=self._core.config.run / "attach" / f"x{identity[:11]}.sock",
+        )
+        self._all[identity] = found
+        self._trim()
+        self._core.emit(container, f"exec_create: {' '.join(args)}"[:512], execID=identity)
+        return found
+
+    def _trim(self) -> None:
+        excess = len(self._all) - KEPT
+        for identity in [i for i, e in self._all.items() if not e.running][: max(0, excess)]:
+            del self._all[identity]
+
+    async def open(self, found: Exec, *, detach: bool) -> Launched:
+        """Make it, up to its gate: the client attaches, then `run`. Raises Conflict, ExecFailed."""
+        check_running(found.container)
+        if found.started:
+            raise Conflict(f"exec {found.id[:12]} has already run.")
+        found.started = True
+        request = ExecRequest(
+            id=found.id,
+            bundle=found.container.folder,
+            attach=found.attach,
+            args=found.args,
+            env=found.env,
+            cwd=found.cwd,
+            user=found.user,
+            stdin=found.stdin,
+            detach=detach,
+            no_new_privileges=found.no_new_privileges,
+        )
+        try:
+            found.launched = await self._core.launcher.exec(request)
+        except StartFailed as error:
+            raise self._failed(found, error) from error
+        return found.launched
+
+    async def run(self, found: Exec) -> None:
+        """Open the gate and watch for the end. Raises ExecFailed."""
+        launched = found.launched
+        if launched is None:
+            raise Conflict(f"exec {found.id[:12]} was not opened.")
+        try:
+            await launched.release()
+        except StartFailed as error:
+            launched.close()
+            raise self._failed(found, error) from error
+        found.running, found.pid = True, launched.init_pid
+        self._core.emit(found.container, f"exec_start: {' '.join(found.args)}"[:512], execID=found.id)
+        self._core.spawn(self._watch(found, launched), f"exec {found.id[:12]}")
+
+    def _failed(self, found: Exec, error: StartFailed) -> ExecFailed:
+        found.exit_code = exit_code_of(error)
+        found.launched = None
+        found.done.set()
+        text = f"exec failed: unable to start container process: {start_sentence(found.args, error)}"
+        return ExecFailed(text, found.exit_code)
+
+    async def _watch(self, found: Exec, launched: Launched) -> None:
+        end = await launched.wait()
+        launched.close()
+        found.launched = None
+        found.exit_code, found.running = end.code, False
+        found.done.set()
+        await asyncio.to_thread((found.container.folder / "exec" / f"{found.id}.json").unlink, missing_ok=True)
+        self._core.emit(found.container, "exec_die", execID=found.id, exitCode=str(end.code))
+
+    @staticmethod
+    async def ended(found: Exec) -> None:
+        """Return when the exec has ended and its exit code is known."""
+        await found.done.wait()
+
+
+def check_running(container: Container) -> None:
+    """Raise Conflict in Docker's words unless a further program may be run."""
+    if container.state.value == "paused":
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec.")
+    if not container.state.can_exec:
+        raise Conflict(f"container {container.id} is not running")

@@ -1,0 +1,341 @@
+"""Start, stop, kill, pause: what is done to a container that is there. Ends are dealt with in supervise.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+
+from runtime.engine import bundle
+from runtime.engine.container import Container, Ended
+from runtime.engine.core import Core, log
+from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
+from runtime.engine.request import PortBinding
+from runtime.engine.state import State
+from runtime.network.model import DEFAULT_NETWORK, Endpoint, Sandbox
+from runtime.network.model import PortBinding as Published
+from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
+from runtime.oci.state import EXIT, STATE
+from runtime.oci.state import State as OciState
+
+STOP_TIMEOUT_S = 10
+KILL_PATIENCE_S = 30.0
+ATTACH_PATIENCE_S = 5.0
+
+
+class CannotStart(EngineFault):
+    """The program could not be started; Docker's clients read 126 and 127 from the words."""
+
+    status = 400
+
+
+def signal_number(text: str) -> int:
+    """`KILL`, `SIGKILL`, `9` or `RTMIN+3` as a number; raises Invalid."""
+    name = text.upper().removeprefix("SIG")
+    if name.isdigit() and 0 < int(name) < 65:
+        return int(name)
+    base, _, plus = name.partition("+")
+    if base == "RTMIN" and (not plus or plus.isdigit()) and int(plus or 0) <= 30:
+        return 34 + int(plus or 0)
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError as error:
+        raise Invalid(f"Invalid signal: {text[:32]}.") from error
+
+
+class Lifecycle:
+    """Changes of state that people ask for. `on_running` is told of each container that lives now (supervise sets it)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.on_running = lambda container: None
+        self.on_failed = self._ignore
+
+    async def _ignore(self, container: Container) -> None:
+        """Nobody supervises yet."""
+
+    async def start(self, container: Container) -> None:
+        """Make the container run. Raises NotModified when it does, Conflict, CannotStart."""
+        self._cancel_restart(container)
+        async with container.lock:
+            if container.state.is_live:
+                raise NotModified("The container is running.")
+            if not container.state.can_start:
+                raise Conflict(f"cannot start a container that is {container.state}.", "Wait until it is removed.")
+            container.life.stopped_by_user = False
+            container.life.restarts = 0
+            await self.make(container)
+
+    async def make(self, container: Container) -> None:
+        """Storage, network, specification, launcher, gate: each undone in reverse when a later one fails. Holds the lock."""
+        core, life = self._core, container.life
+        try:
+            async with AsyncExitStack() as undo:
+                launched = await self._launch(container, undo)
+                await self._attach_waiting(container)
+                life.started_ns = await launched.release()
+                undo.pop_all()
+        except (StartFailed, EngineFault) as error:
+            await self._failed(container, error)
+            raise self._words(container, error) from error
+        container.launched = launched
+        life.state, life.exit_code, life.error, life.sentence, life.oom_killed = State.RUNNING, 0, "", "", False
+        life.finished_ns = 0
+        container.record.boot_id = core.boot_id
+        core.emit(container, "start")
+        self.on_running(container)
+        core.spawn(asyncio.to_thread(core.save, container), "save record")
+
+    async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
+        core, record = self._core, container.record
+        resources = record.host.resources
+        image = await asyncio.to_thread(core.images.resolve, record.image_id)
+        prepare = asyncio.to_thread(
+            core.driver.prepare, record.id, image.chain_ids, size_bytes=resources.disk_size, readonly=record.host.read_only
+        )
+        undo.push_async_callback(self.leave_network, container)
+        (sandbox, endpoint), plan = await asyncio.gather(self.join_network(container), prepare)
+        spec = bundle.make_spec(
+            record, root=core.cgroup_root, folder=container.folder, netns=sandbox.path if sandbox else None, device=core.device
+        )
+        resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
+        bundle.write_bundle(container.folder, spec, record, address=endpoint.address if endpoint else "", resolv=resolv)
+        plan.write(container.folder / "root.json")
+        for name in (EXIT, STATE):
+            (container.folder / name).unlink(missing_ok=True)
+        launched = await core.launcher.launch(self.launch_request(container))
+        undo.push_async_callback(launched.abandon)
+        state = OciState.read(container.folder)
+        container.init = state.init if state else None
+        container.cgroup = spec.linux.cgroups_path
+        return launched
+
+    def launch_request(self, container: Container) -> LaunchRequest:
+        """What the launcher is asked for; also how a living container is adopted."""
+        config = container.record.config
+        return LaunchRequest(
+            id=container.id,
+            bundle=container.folder,
+            attach=self._core.config.run / "attach" / f"{container.short}.sock",
+            log=log_options(container),
+            stdin=config.open_stdin,
+            stdin_once=config.stdin_once,
+        )
+
+    async def _attach_waiting(self, container: Container) -> None:
+        """Let those who attached before the start connect, so that they miss nothing, then open the gate."""
+        waiting, container.attaching = container.attaching, []
+        for client in waiting:
+            client.tell(True)
+        if waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ATTACH_PATIENCE_S):
+                    await asyncio.gather(*(client.connected.wait() for client in waiting))
+
+    async def join_network(self, container: Container) -> tuple[Sandbox | None, Endpoint | None]:
+        """The container's sandbox and endpoint; what a restart left standing is used again, with its address."""
+        core, record = self._core, container.record
+        mode = record.host.network_mode
+        if mode == "host":
+            return None, None
+        sandbox = core.networks.sandbox(record.id)
+        if sandbox:
+            kept = core.networks.endpoints(record.id)
+            if kept or mode == "none":
+                return sandbox, kept[0] if kept else None
+        sandbox = sandbox or await core.networks.create_sandbox(record.id)
+        if mode == "none":
+            return sandbox, None
+        resources = record.host.resources
+        endpoint = await core.networks.connect(
+            sandbox,
+            DEFAULT_NETWORK if mode == "default" else mode,
+            address=record.endpoint.ip or None,
+            aliases=(record.name, record.id[:12], *record.endpoint.aliases),
+            rate_in_bps=resources.rate_in,
+            rate_out_bps=resources.rate_out,
+        )
+        bindings = list(published(record.host.ports))
+        if record.host.publish_all:
+            taken = {(b.container_port, b.protocol) for b in bindings}
+            for text in record.process.exposed_ports:
+                port, _, protocol = text.partition("/")
+                if (int(port), protocol) not in taken:
+                    bindings.append(Published(container_port=int(port), protocol="udp" if protocol == "udp" else "tcp"))
+        return sandbox, await core.networks.publish(endpoint, bindings) if bindings else endpoint
+
+    async def leave_network(self, container: Container) -> None:
+        """Give the sandbox back, with addresses, names and ports."""
+        sandbox = self._core.networks.sandbox(container.id)
+        if sandbox:
+            await self._core.networks.remove_sandbox(sandbox)
+
+    async def _failed(self, container: Container, error: Exception) -> None:
+        life = container.life
+        life.state = State.CREATED if not life.started_ns else State.EXITED
+        life.error = str(error)
+        life.exit_code = exit_code_of(error)
+        life.finished_ns = time.time_ns()
+        for client in container.attaching:
+            client.tell(False)
+        container.attaching = []
+        self._core.save(container)
+        container.exits.fire(Ended(life.exit_code, ""))
+        self._core.spawn(self.on_failed(container), "after a failed start")
+
+    @staticmethod
+    def _words(container: Container, error: Exception) -> Exception:
+        if not isinstance(error, StartFailed):
+            return error
+        return CannotStart(f"failed to start container {container.short}: {start_sentence(container.record.process.args, error)}")
+
+    async def end(self, container: Container) -> None:
+        """Kill what lives and wait for its end; no restart follows."""
+        self._cancel_restart(container)
+        container.life.stopped_by_user = True
+        if container.state is State.RESTARTING:
+            async with container.lock:
+                container.life.state = State.EXITED
+        if container.state.is_live:
+            await self._end_by(container, signal.SIGKILL, 0)
+
+    async def stop(self, container: Container, timeout_s: int | None = None) -> None:
+        """Ask by the container's stop signal, then kill after `timeout_s` (-1: never). Raises NotModified when it is stopped."""
+        was_waiting = container.state is State.RESTARTING
+        self._cancel_restart(container)
+        if was_waiting:
+            async with container.lock:
+                if container.state is State.RESTARTING:
+                    container.life.state = State.EXITED
+                    container.life.stopped_by_user = True
+                    self._core.save(container)
+                    container.exits.fire(Ended(container.life.exit_code))
+                    return
+        if not container.state.is_live:
+            container.life.stopped_by_user = True
+            self._core.save(container)
+            raise NotModified("The container is stopped.")
+        if timeout_s is None:
+            own = container.record.config.stop_timeout_s
+            timeout_s = STOP_TIMEOUT_S if own is None else own
+        container.life.stopped_by_user = True
+        self._core.save(container)
+        await self._end_by(container, signal_number(container.record.process.stop_signal), timeout_s)
+        self._core.emit(container, "stop")
+
+    async def _end_by(self, container: Container, signum: int, timeout_s: int) -> None:
+        ended = container.exits.subscribe()
+        if container.state is State.PAUSED:
+            await self.unpause(container)
+        self._send(container, signum)
+        if signum != signal.SIGKILL:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if timeout_s < 0 else timeout_s):
+                    await asyncio.shield(ended)
+                    return
+            self._send(container, signal.SIGKILL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_PATIENCE_S):
+                await ended
+                return
+        raise EngineFault(
+            f"Container {container.short} did not end {KILL_PATIENCE_S:g} s after SIGKILL.",
+            "A process in uninterruptible sleep holds it; look for a hanging disk.",
+        )
+
+    async def restart(self, container: Container, timeout_s: int | None = None) -> None:
+        """Stop, then start."""
+        with suppress(NotModified):
+            await self.stop(container, timeout_s)
+        await self.start(container)
+        self._core.emit(container, "restart")
+
+    def kill(self, container: Container, text: str = "") -> None:
+        """Send a signal to the container's first process. Raises Conflict when it does not run, Invalid for a bad signal."""
+        number = signal_number(text or "KILL")
+        if not container.state.is_live:
+            raise Conflict(f"cannot kill container: {container.name}: container {container.id} is not running.")
+        if number in (signal.SIGKILL, signal_number(container.record.process.stop_signal)):
+            container.life.stopped_by_user = True
+        self._send(container, number)
+        self._core.emit(container, "kill", signal=str(number))
+
+    def _send(self, container: Container, number: int) -> None:
+        if container.init is None:
+            raise Conflict(f"Container {container.short} has no process.")
+        container.init.kill(number)
+
+    async def pause(self, container: Container) -> None:
+        """Freeze all processes. Raises Conflict unless it runs."""
+        async with container.lock:
+            if container.state is not State.RUNNING:
+                raise Conflict(f"Container {container.id} is not running.")
+            await asyncio.to_thread(self._core.cgroups.freeze, container.cgroup, frozen=True)
+            container.life.state = State.PAUSED
+        self._core.emit(container, "pause")
+
+    async def unpause(self, container: Container) -> None:
+        """Let a frozen container go on. Raises Conflict unless it is paused."""
+        async with container.lock:
+            if container.state is not State.PAUSED:
+                raise Conflict(f"Container {container.id} is not paused.")
+            await asyncio.to_thread(self._core.cgroups.freeze, container.cgroup, frozen=False)
+            container.life.state = State.RUNNING
+        self._core.emit(container, "unpause")
+
+    def _cancel_restart(self, container: Container) -> None:
+        if container.restart_task and not container.restart_task.done():
+            container.restart_task.cancel()
+        container.restart_task = None
+
+
+def log_options(container: Container) -> LogOptions:
+    """The container's log limits as the monitor takes them."""
+    resources = container.record.host.resources
+    return LogOptions(rate_bps=resources.log_rate, total_bytes=resources.log_size)
+
+
+def published(ports: tuple[PortBinding, ...]) -> list[Published]:
+    """Port bindings in the network's words."""
+    return [
+        Published(
+            container_port=p.port,
+            host_port=p.host_port,
+            host_address=p.host_ip or "0.0.0.0",  # noqa: S104
+            protocol="udp" if p.protocol == "udp" else "tcp",
+        )
+        for p in ports
+    ]
+
+
+def exit_code_of(error: Exception) -> int:
+    """Docker's exit status of a start that failed: 127 not found, 126 not to be executed, else 128."""
+    number = error.errno if isinstance(error, StartFailed) else 0
+    return {2: 127, 13: 126, 8: 126, 20: 126, 21: 126}.get(number, 128)
+
+
+def start_sentence(args: tuple[str, ...], error: StartFailed) -> str:
+    """The failure in words from which Docker's clients derive their exit status."""
+    words = {2: "executable file not found in $PATH" if "/" not in args[0] else "no such file or directory", 13: "permission denied"}
+    reason = words.get(error.errno, error.text) if "exec" in error.step else error.text
+    if "exec" in error.step:
+        return f'exec: "{args[0][:200]}": {reason}'
+    return f"{error.step}: {error.text}"
+
+
+def host_resolv() -> str:
+    """The host's own resolver configuration, for containers on its network."""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8") as file:  # noqa: PTH123
+            return file.read(65_536)
+    except OSError:
+        return ""
+
+
+def pid_of(container: Container) -> int:
+    """The host's pid of the container's first process; 0 when it does not run."""
+    return container.init.pid if container.init and container.state.is_live else 0
+
+

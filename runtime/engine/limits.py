@@ -1,0 +1,144 @@
+"""Limits of living containers and of groups: changed without a restart, kept on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.engine.bundle import group_limits
+from runtime.engine.container import Container
+from runtime.engine.core import Core, log
+from runtime.engine.errors import Conflict, Invalid
+from runtime.engine.fields import Fields
+from runtime.engine.lifecycle import log_options
+from runtime.engine.records import decode
+from runtime.engine.request import check_group, parse_restart
+from runtime.engine.resources import Resources, checked, parse_resources
+from runtime.engine.state import State
+from runtime.engine.units import parse_size
+from runtime.kernel.process import write_atomic
+
+GROUPS = "groups.json"
+MAX_GROUPS = 20_000
+
+
+class Limits:
+    """Applies limits. What a group may have is written down first, so that it holds again after a reboot."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._groups: dict[str, Resources] = {}
+
+    @property
+    def _file(self) -> Path:
+        return self._core.config.home / GROUPS
+
+    # one container
+
+    async def update(self, container: Container, body: object) -> list[str]:
+        """Change what `body` names; the rest stays. Returns warnings. Raises Invalid, Conflict, StorageFault with nothing changed."""
+        fields = Fields(body, "body")
+        async with container.lock:
+            if container.state in (State.REMOVING, State.DEAD):
+                raise Conflict(f"Container {container.id} is {container.state}.")
+            old = container.record.host
+            new = parse_resources(fields.data, old.resources)
+            storage = fields.object("StorageOpt")
+            if "size" in storage:
+                new = replace(new, disk_size=parse_size(storage.text("size"), "StorageOpt.size"))
+            new = checked(_with_swap(new, old.resources, fields))
+            self._check_disk(new)
+            policy = parse_restart(fields.object("RestartPolicy")) if "RestartPolicy" in fields else old.restart
+            if policy.name != "no" and old.auto_remove:
+                raise Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container.")
+            warnings = await self._apply(container, old.resources, new)
+            container.record.host = replace(old, resources=new, restart=policy)
+            await asyncio.to_thread(self._core.save, container)
+        self._core.emit(container, "update")
+        return warnings
+
+    def _check_disk(self, new: Resources) -> None:
+        largest = self._core.config.max_disk
+        if new.disk_size > largest:
+            raise Invalid(f"A disk of {new.disk_size} bytes is above the largest here, {largest}.", "Start the engine with a larger --max-disk.")
+
+    async def _apply(self, container: Container, old: Resources, new: Resources) -> list[str]:
+        core = self._core
+        warnings = []
+        if new.disk_size != old.disk_size and container.life.started_ns:
+            live = await asyncio.to_thread(core.driver.set_quota, container.id, new.disk_size)
+            if not live and container.state.is_live:
+                warnings.append("The new disk size holds from the container's next start on: it was started without a limit.")
+        if not container.state.is_live:
+            return warnings
+        limits = group_limits(new, core.device, loop_of(container))
+        if limits != group_limits(old, core.device, loop_of(container)):
+            await asyncio.to_thread(core.cgroups.set_limits, container.cgroup, limits)
+        if (new.rate_in, new.rate_out) != (old.rate_in, old.rate_out):
+            for endpoint in core.networks.endpoints(container.id):
+                await core.networks.set_rates(endpoint, rate_in_bps=new.rate_in, rate_out_bps=new.rate_out)
+        if (new.log_rate, new.log_size) != (old.log_rate, old.log_size) and container.launched:
+            options = replace(log_options(container), rate_bps=new.log_rate, total_bytes=new.log_size)
+            await container.launched.set_log(options)
+        return warnings
+
+    # teams and apps
+
+    def load(self) -> None:
+        """Read the groups' limits from disk; a file that is not readable is left alone and said."""
+        try:
+            data = json.loads(self._file.read_bytes())
+            self._groups = {check_group(path): decode(Resources, limits) for path, limits in data.items()}
+        except FileNotFoundError:
+            return
+        except (ValueError, TypeError, AttributeError) as error:
+            log.warning("%s is not readable, groups have no limits until they are set again: %s", self._file, error)
+
+    async def restore(self) -> None:
+        """Make all groups that have limits, after a reboot or at every start."""
+        for path, resources in self._groups.items():
+            await asyncio.to_thread(self._make, path, resources)
+
+    def _make(self, path: str, resources: Resources) -> None:
+        core = self._core
+        core.cgroups.create(f"{core.cgroup_root}/{path}", group_limits(resources, core.device))
+
+    async def set_group(self, body: object) -> None:
+        """Limits of `<team>` or `<team>/<app>`, as Docker names them. Raises Invalid, CgroupFault."""
+        fields = Fields(body, "body")
+        path = check_group(fields.text("path", limit=512).strip("/"))
+        if not path:
+            raise Invalid("path is missing.", "Give <team> or <team>/<app>.")
+        if path not in self._groups and len(self._groups) >= MAX_GROUPS:
+            raise Conflict(f"{MAX_GROUPS} groups have limits on this engine.")
+        resources = parse_resources(fields.data)
+        await asyncio.to_thread(self._make, path, resources)
+        self._groups[path] = resources
+        await asyncio.to_thread(self._save)
+
+    def _save(self) -> None:
+        data = {path: dataclasses.asdict(r) for path, r in self._groups.items()}
+        write_atomic(self._file, json.dumps(data).encode(), durable=True)
+
+    def group(self, path: str) -> Resources:
+        """What a group may have."""
+        return self._groups.get(path, Resources())
+
+
+def _with_swap(new: Resources, old: Resources, fields: Fields) -> Resources:
+    """A new memory limit without a word on swap keeps the swap that was beside the old one."""
+    if "Memory" not in fields or "MemorySwap" in fields or old.memory_swap <= 0:
+        return new
+    beside = old.memory_swap - old.memory
+    return replace(new, memory_swap=new.memory + beside if new.memory else 0)
+
+
+def loop_of(container: Container) -> tuple[int, int] | None:
+    """Major and minor of the loop device below a running container's writable layer."""
+    name = container.launched.loop if container.launched else ""
+    number = name.removeprefix("loop")
+    return (7, int(number)) if number.isdigit() else None
+

@@ -34,26 +34,32 @@ class Element:
     value: bytes = b""
 
 
-def change(*, add: Sequence[Element] = (), remove: Sequence[Element] = ()) -> None:
-    """Add and remove elements in one transaction of the kernel, in the caller's network namespace.
+class Elements:
+    """A way into the sets of the caller's network namespace. One thread at a time.
 
-    An element that is there already is no error. Raises NetlinkError, and then nothing was changed.
+    Its socket stays open: closing one waits until the kernel has freed removed elements, some 15 ms.
     """
-    messages = [_element(NFT_MSG_NEWSETELEM, element) for element in add]
-    messages += [_element(NFT_MSG_DELSETELEM, element) for element in remove]
-    if not messages:
-        return
-    with Socket(NETLINK_NETFILTER) as sock:
-        sock.transact_batch(_frame(NFNL_MSG_BATCH_BEGIN), messages, _frame(NFNL_MSG_BATCH_END))
 
+    def __init__(self) -> None:
+        self._sock = Socket(NETLINK_NETFILTER)
 
-def remove_each(elements: Sequence[Element]) -> None:
-    """Remove elements one by one; one that is not there (or whose table is gone) is no error."""
-    with Socket(NETLINK_NETFILTER) as sock:
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def add(self, elements: Sequence[Element]) -> None:
+        """Add elements in one transaction; one that is there already is no error. Raises NetlinkError: none was added."""
+        if elements:
+            self._transact([_element(NFT_MSG_NEWSETELEM, element) for element in elements], ())
+
+    def remove(self, elements: Sequence[Element]) -> None:
+        """Remove elements one by one; one that is not there (or whose table is gone) is no error."""
         for element in elements:
-            message_ = [_element(NFT_MSG_DELSETELEM, element)]
-            begin, end = _frame(NFNL_MSG_BATCH_BEGIN), _frame(NFNL_MSG_BATCH_END)
-            sock.transact_batch(begin, message_, end, forgive=(errno.ENOENT,))
+            self._transact([_element(NFT_MSG_DELSETELEM, element)], (errno.ENOENT,))
+
+    def _transact(self, messages: Sequence[bytes], forgive: Sequence[int]) -> None:
+        begin, end = _frame(NFNL_MSG_BATCH_BEGIN), _frame(NFNL_MSG_BATCH_END)
+        self._sock.transact_batch(begin, messages, end, forgive=forgive)
 
 
 def _frame(kind: int) -> bytes:

@@ -61,6 +61,13 @@ def next_subnet(pool: IPv4Network, taken: Collection[IPv4Network]) -> IPv4Networ
     )
 
 
+def parse_mtu(text: str) -> int:
+    """An MTU a person asked for. Raises NetworkFault outside 576 (RFC 791) to 65535."""
+    if text.isdecimal() and 576 <= int(text) <= 65535:
+        return int(text)
+    raise NetworkFault(f"{text[:20]!r} is not an MTU.", "Give bytes from 576 to 65535.")
+
+
 def gateway(subnet: IPv4Network) -> IPv4Address:
     """The bridge's own address: the first of the subnet."""
     return subnet.network_address + 1

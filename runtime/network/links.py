@@ -12,6 +12,7 @@ from runtime.network.netlink import NLM_F_CREATE, NLM_F_EXCL, Socket, attr, attr
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE, RTM_GETSTATS = 20, 22, 24, 26, 94
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+IFLA_AF_SPEC, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 26, 8, 1
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING = 1, 5, 23
@@ -87,6 +88,13 @@ def set_link(
         body += u32(IFLA_MTU, mtu)
     if master is not None:
         body += u32(IFLA_MASTER, master)
+    return message(RTM_SETLINK, 0, body)
+
+
+def without_ipv6(index: int) -> bytes:
+    """Keep the kernel from giving a link an IPv6 address of its own when it comes up."""
+    mode = attr(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    body = _ifinfo(index) + nest(IFLA_AF_SPEC, nest(socket.AF_INET6, mode))
     return message(RTM_SETLINK, 0, body)
 
 

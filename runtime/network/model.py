@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +78,10 @@ class Endpoint:
     rate_in_bps: int = 0  # bits per second, 0: unlimited
     rate_out_bps: int = 0
     ports: tuple[PortBinding, ...] = ()
+
+    def on_link(self, host_link: str) -> Endpoint:
+        """The same endpoint with the name of its outer end, which the kernel's hand decides."""
+        return replace(self, host_link=host_link)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from runtime.network.model import Endpoint, Network, PortBinding
 
@@ -28,6 +28,11 @@ class Records:
 
     networks: Path
     sandboxes: Path
+
+    @classmethod
+    def of(cls, state_dir: Path, run_dir: Path) -> Self:
+        """The records of one state directory."""
+        return cls(state_dir / "engine/networks", run_dir / "sandboxes")
 
     def prepare(self) -> None:
         """Make the folders."""

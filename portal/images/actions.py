@@ -27,7 +27,8 @@ _pool = ThreadPoolExecutor(4, thread_name_prefix="images")  # hashing and writin
 
 async def in_pool[**P, R](function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run `function` in a thread that may use the database, beside the event loop."""
-    return await database_sync_to_async(function, thread_sensitive=False, executor=_pool)(*args, **kwargs)
+    result: R = await database_sync_to_async(function, thread_sensitive=False, executor=_pool)(*args, **kwargs)
+    return result
 
 
 async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes], *, reference: str = "") -> Image:

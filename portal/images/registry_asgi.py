@@ -60,7 +60,8 @@ async def _serve(scope: Scope, headers: dict[str, str], send: Send) -> None:
 
 
 async def _in_thread[**P, R](function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    return await database_sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
+    result: R = await database_sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
+    return result
 
 
 def _granted(headers: dict[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis
@@ -84,19 +84,21 @@ class LogFeed(Feed[Viewer]):
                 viewer.push(batch)
 
 
-class MetricFeed(Feed["asyncio.Queue[str]"]):
-    """The samples of one app as points; a viewer is a queue of JSON texts that drops the oldest when it is full."""
+type Points = tuple[list[Point], str]  # with their JSON, encoded once for all viewers
+
+
+class MetricFeed(Feed["asyncio.Queue[Points]"]):
+    """The samples of one app as points; a viewer is a queue that drops the oldest when it is full."""
 
     def __init__(self, source: StreamReader, key: Callable[[str], str]) -> None:
         super().__init__(source, key)
         self._before: dict[str, MetricSample] = {}
 
-    def prime(self, newest: dict[str, MetricSample]) -> None:
-        """The samples that the next ones are compared with, as the history has them."""
-        for instance, sample in newest.items():
-            known = self._before.get(instance)
-            if known is None or known.at < sample.at:
-                self._before[instance] = sample
+    def join(self) -> asyncio.Queue[Points]:
+        """A queue that hears of every point from now on."""
+        queue: asyncio.Queue[Points] = asyncio.Queue(POINTS_KEPT)
+        self.viewers.add(queue)
+        return queue
 
     def take(self, entries: list[Entry]) -> None:
         """Samples of one read, as points."""
@@ -112,7 +114,7 @@ class MetricFeed(Feed["asyncio.Queue[str]"]):
         for queue in self.viewers:
             if queue.full():
                 queue.get_nowait()
-            queue.put_nowait(text)
+            queue.put_nowait((found, text))
 
     def _point(self, instance: str, sample: MetricSample) -> Point | None:
         before = self._before.get(instance)
@@ -149,7 +151,7 @@ class Feeds:
         if app_id in self._logs and self._logs[app_id].leave(viewer):
             del self._logs[app_id]
 
-    def leave_metrics(self, app_id: int, queue: asyncio.Queue[str]) -> None:
+    def leave_metrics(self, app_id: int, queue: asyncio.Queue[Points]) -> None:
         """A viewer of the metrics goes."""
         if app_id in self._metrics and self._metrics[app_id].leave(queue):
             del self._metrics[app_id]
@@ -166,7 +168,7 @@ def feeds(url: str) -> Feeds:
     return _feeds[loop]
 
 
-async def following(source: Feeds, app_id: int, viewer: Viewer, instances: list[str]) -> AsyncIterator[Batch]:
+async def following(source: Feeds, app_id: int, viewer: Viewer, instances: list[str]) -> AsyncGenerator[Batch]:
     """Everything after the viewer's cursor, then everything that comes, without gap or double, for ever."""
     feed = source.logs(app_id)
     feed.viewers.add(viewer)

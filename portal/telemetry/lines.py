@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 type LineId = tuple[int, int]
 

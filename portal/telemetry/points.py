@@ -81,7 +81,7 @@ def points(instance: str, samples: Iterable[MetricSample]) -> list[Point]:
     return found
 
 
-def thinned(samples: Sequence[MetricSample], most: int) -> list[MetricSample]:
+def thinned[T](samples: Sequence[T], most: int) -> list[T]:
     """At most `most` + 1 samples spread evenly, the newest always kept.
 
     Counters make this exact: the rate between two kept samples is the true average over all that lay between them.

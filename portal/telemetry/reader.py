@@ -111,7 +111,7 @@ class StreamReader:
         while self._positions:
             try:
                 reply = await self._redis.xread(
-                    {**self._positions, self._wake_key: self._wake_seen},
+                    dict(self._positions) | {self._wake_key: self._wake_seen},  # type: ignore[arg-type]  # of str keys
                     count=ENTRIES_PER_READ,
                     block=BLOCK_MS,
                 )

@@ -22,6 +22,7 @@ APP = 7
 async def source(valkey: str) -> AsyncIterator[Feeds]:
     """This loop's feeds on a server of the test's own."""
     made = feeds(valkey)
+    await made.redis.flushdb()
     yield made
     await made.close()
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from portal import health
+from portal import health, internal
 from portal.api import api
-from portal.releases import internal
 
 urlpatterns = [
     path("healthz", health.healthz),

@@ -1,0 +1,73 @@
+"""Making a Release: what an app's image, environment and settings are at one moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from django.db.models import Max
+
+from portal.accounts.actor import Actor
+from portal.config import config
+from portal.errors import Conflict
+from portal.hosting.environment import read_environment, seal
+from portal.hosting.models import App, Process
+from portal.images.models import Image
+from portal.releases.models import Release
+from worker.protocol import HealthCheck
+
+DEFAULT_PORT = 8080
+_HTTP_CHECK = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?(/[^\s'\"|;]*)?")
+
+
+def image_port(image: Image) -> int:
+    """The lowest TCP port the image exposes, else 8080."""
+    exposed = [entry.partition("/") for entry in image.config.get("exposed_ports") or ()]
+    ports = [int(port) for port, _, kind in exposed if port.isdecimal() and kind in {"", "tcp"}]
+    return min(ports, default=DEFAULT_PORT)
+
+
+def health_of(app: App, image: Image) -> HealthCheck:
+    """HTTP when the app names a path or the image's HEALTHCHECK asks for a local URL; else a TCP connection."""
+    path = app.health_path
+    if not path:
+        test = (image.config.get("healthcheck") or {}).get("test") or ()
+        asked = _HTTP_CHECK.search(" ".join(test))
+        path = (asked.group(1) or "/") if asked else ""
+    if not path:
+        return HealthCheck(kind="tcp")
+    return HealthCheck(kind="http", path=path, host_header=config().app_host(app.slug))
+
+
+def make_release(actor: Actor, app: App, image: Image, note: str) -> Release:
+    """The app's next release. The caller holds the app's row."""
+    if image.team_id != app.team_id:
+        raise Conflict(f"The image belongs to another team than {app.slug}.")
+    last = Release.objects.filter(app=app).aggregate(last=Max("number"))["last"]
+    port = app.port or image_port(image)
+    health = dataclasses.asdict(health_of(app, image))
+    processes: dict[str, Any] = {
+        name: {"command": None, "port": port, "health": health if name == "web" else {"kind": "none"}}
+        for name in Process.objects.filter(app=app).values_list("name", flat=True)
+    }
+    return Release.objects.create(
+        app=app,
+        number=(last or 0) + 1,
+        image=image,
+        environment_encrypted=seal(read_environment(app)),
+        processes=processes,
+        note=note[:255],
+        created_by=actor.user,
+    )
+
+
+def newest_release(app: App) -> Release:
+    """The release of the deployment that is live, else of the newest one; raises Conflict when nothing was ever deployed."""
+    rows = Release.objects.select_related("image").filter(app=app)
+    release = rows.filter(deployments__state="live").order_by("-deployments__number").first() or rows.first()
+    if release is None:
+        raise Conflict(
+            f"Nothing has been deployed to {app.slug} yet.", "Upload an image first.", code="nothing_deployed"
+        )
+    return release

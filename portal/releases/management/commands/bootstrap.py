@@ -1,0 +1,57 @@
+"""`manage.py bootstrap`: everything a platform needs before its first request. Running it again changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets as stdlib_secrets
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from portal import secrets
+from portal.accounts.actions import create_team, create_user
+from portal.accounts.actor import SYSTEM
+from portal.accounts.models import Team, User
+from portal.config import config
+from portal.fleet.access import token_digest
+from portal.fleet.models import Host
+from portal.plans.actions import quota_of, seed_plans
+
+ADMIN = "admin"
+
+
+class Command(BaseCommand):
+    """Secrets, the operator `admin` with team `admin`, the plans, and the row of this host. Prints JSON once."""
+
+    help = "Make secrets, the operator admin, plans and this host's row; safe to repeat."
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print `{"user", "password", "made"}`; the password only when it was made here."""
+        secrets.ensure(config().secrets)
+        made, password = self._operator()
+        seed_plans()
+        Host.objects.update_or_create(
+            name=config().host_name, defaults={"token_digest": token_digest(secrets.read("host_token"))}
+        )
+        self.stdout.write(json.dumps({"user": ADMIN, "password": password, "made": made}))
+
+    def _operator(self) -> tuple[bool, str | None]:
+        user = User.objects.filter(username=ADMIN).first()
+        given = os.environ.get("MOORAGE_ADMIN_PASSWORD", "")
+        password = given or stdlib_secrets.token_urlsafe(12)
+        made = user is None
+        if user is None:
+            user = create_user(
+                SYSTEM,
+                username=ADMIN,
+                email=f"{ADMIN}@{config().domain if '.' in config().domain else 'moorage.invalid'}",
+                password=password,
+                is_operator=True,
+                check_password=False,
+            )
+        team = Team.objects.filter(slug=ADMIN).first() or create_team(SYSTEM, slug=ADMIN, name="Admin", owner=user)
+        quota_of(team)
+        return made, password if made and not given else None

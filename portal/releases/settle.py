@@ -1,0 +1,41 @@
+"""What ends by itself: drains that took too long, apps whose last container is gone."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from portal import hints
+from portal.accounts.actor import SYSTEM
+from portal.audit.actions import record
+from portal.fleet.models import Host
+from portal.hosting.models import App
+from portal.releases.models import Deployment, Instance, Release
+
+
+def settle(host: Host | None = None) -> None:
+    """Two queries when there is nothing to do. `host` narrows the drains to one host."""
+    over = Instance.objects.filter(wanted="draining", drain_until__lt=timezone.now())
+    if host is not None:
+        over = over.filter(host=host)
+    names = set(over.values_list("host__name", flat=True))
+    if names:
+        over.update(wanted="removed")
+    for name in names:
+        hints.host_changed(name)
+    for app in App.objects.filter(deleting_at__isnull=False, instances=None).select_related("team"):
+        _delete(app)
+
+
+@transaction.atomic
+def _delete(app: App) -> None:
+    """Rows in the order their protected references allow. Images stay with the team."""
+    locked = App.objects.select_for_update().filter(pk=app.pk, instances=None).first()
+    if locked is None:
+        return
+    Deployment.objects.filter(app=app).delete()
+    Release.objects.filter(app=app).delete()
+    record(SYSTEM, "deleted", "app", app.slug, team=app.team.slug)
+    app_id = app.pk
+    locked.delete()
+    hints.page_changed(app_id, "deleted")

@@ -1,0 +1,38 @@
+"""The safety net: what the fast path missed. Every task may run twice."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+from celery import shared_task
+from django.utils import timezone
+
+from portal.accounts.models import KeptAnswer
+from portal.releases.advance import advance
+from portal.releases.models import Deployment
+from portal.releases.rollout import ACTIVE
+from portal.releases.settle import settle
+from worker.protocol import TASK_ADVANCE
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name=TASK_ADVANCE)  # type: ignore[untyped-decorator]  # celery's decorators are untyped
+def advance_task(deployment_id: int) -> None:
+    """Go on with one deployment."""
+    advance(deployment_id)
+
+
+@shared_task(name="releases.reap")  # type: ignore[untyped-decorator]
+def reap() -> None:
+    """Go on with every deployment under way: one that stopped moving meets its deadline here."""
+    for deployment_id in Deployment.objects.filter(state__in=ACTIVE).order_by("pk").values_list("pk", flat=True):
+        advance(deployment_id)
+    settle()
+
+
+@shared_task(name="releases.tidy")  # type: ignore[untyped-decorator]
+def tidy() -> None:
+    """Forget answers kept for idempotency after a day."""
+    KeptAnswer.objects.filter(created_at__lt=timezone.now() - dt.timedelta(days=1)).delete()

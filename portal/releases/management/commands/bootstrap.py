@@ -7,7 +7,8 @@ import os
 import secrets as stdlib_secrets
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
 from portal import secrets
@@ -27,10 +28,19 @@ class Command(BaseCommand):
 
     help = "Make secrets, the operator admin, plans and this host's row; safe to repeat."
 
-    @transaction.atomic
+    def add_arguments(self, parser: CommandParser) -> None:
+        """`--migrate` brings the database up to date first, so that Django is booted once."""
+        parser.add_argument("--migrate", action="store_true")
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Print `{"user", "password", "made"}`; the password only when it was made here."""
         secrets.ensure(config().secrets)
+        if options["migrate"]:
+            call_command("migrate", interactive=False, verbosity=0)
+        self._fill()
+
+    @transaction.atomic
+    def _fill(self) -> None:
         made, password = self._operator()
         seed_plans()
         Host.objects.update_or_create(

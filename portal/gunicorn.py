@@ -8,11 +8,11 @@ import os
 import signal
 from typing import Any
 
-from portal.config import config
+from portal.config import config as _config
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-bind = f"unix:{config().run / 'web.sock'}"
+bind = f"unix:{_config().run / 'web.sock'}"
 umask = 0o007
 workers = int(os.environ.get("MOORAGE_WEB_WORKERS", "2"))
 worker_class = "portal.web_worker.PortalWorker"

@@ -16,6 +16,7 @@ BLOCK: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK)
 MAX_XATTR_BYTES: Final = 64 << 10  # XATTR_SIZE_MAX
 _MAX_NUMBER: Final = (1 << 63) - 1
+_MAX_SECONDS: Final = 10**12 - 1
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 _SPACES = b" " * 8
 _XATTR_PREFIX = b"SCHILY.xattr."
@@ -58,7 +59,7 @@ class TarHeader:
     uid: int
     gid: int
     size: int
-    mtime: float
+    mtime_ns: int
     link_name: bytes = b""
     device: tuple[int, int] = (0, 0)
     xattrs: dict[str, bytes] = field(default_factory=dict)
@@ -113,7 +114,7 @@ def parse_block(block: bytes) -> TarHeader:
         uid=number(uid, "user id"),
         gid=number(gid, "group id"),
         size=0 if kind in HEADER_ONLY else number(size, "size"),
-        mtime=float(number(mtime, "time")),
+        mtime_ns=min(number(mtime, "time"), _MAX_SECONDS) * 10**9,
         link_name=link.partition(b"\0")[0],
     )
     if kind in {Kind.CHAR_DEVICE, Kind.BLOCK_DEVICE}:
@@ -143,17 +144,18 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def decimal(value: bytes, what: str) -> int:
-    """A PAX number."""
+    """A number of an extended header."""
     if not value.isdigit() or len(value) > 19:
         raise ImageFault(f"The archive has {value[:40]!r} where a decimal {what} belongs: it is damaged.")
     return int(value)
 
 
-def _time(value: bytes) -> float:
+def _time_ns(value: bytes) -> int:
     whole, _, part = value.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or len(whole) > 12 or (part and not part.isdigit()):
         raise ImageFault(f"The archive has {value[:40]!r} where a time belongs: it is damaged.")
-    return float(value[:32])
+    nanoseconds = int(whole) * 10**9 + int(part[:9].ljust(9, b"0"))
+    return -nanoseconds if value.startswith(b"-") else nanoseconds
 
 
 def _add_xattr(header: TarHeader, key: bytes, value: bytes) -> None:
@@ -174,7 +176,7 @@ def apply_pax(header: TarHeader, records: dict[bytes, bytes]) -> None:
     if b"gid" in records:
         header.gid = decimal(records[b"gid"], "group id")
     if b"mtime" in records:
-        header.mtime = _time(records[b"mtime"])
+        header.mtime_ns = _time_ns(records[b"mtime"])
     if b"size" in records and header.kind not in HEADER_ONLY:
         header.size = decimal(records[b"size"], "size")
     _finish(header)

@@ -225,3 +225,15 @@ def bpf_attach_device_program(cgroup_fd: int, program_fd: int, flags: int = 0) -
     """Attach a loaded program to a v2 group."""
     words = (cgroup_fd, program_fd, BPF_CGROUP_DEVICE, flags, 0)
     bpf(BPF_PROG_ATTACH, b"".join(w.to_bytes(4, "little") for w in words))
+
+
+def inotify_init1(flags: int) -> int:
+    return _syscall("inotify_init1", flags)
+
+
+def inotify_add_watch(fd: int, path: Pathish, mask: int) -> int:
+    return _syscall("inotify_add_watch", fd, os.fsencode(path), mask, path=path)
+
+
+def inotify_rm_watch(fd: int, wd: int) -> None:
+    _syscall("inotify_rm_watch", fd, wd)

@@ -138,6 +138,7 @@ table ip {names.table} {{
         ct state invalid drop
         iifname . ip daddr @dns udp dport 53 accept
         iifname . ip daddr @dns tcp dport 53 accept
+        fib daddr type local reject with icmp admin-prohibited
         fib daddr type != unicast drop
     }}
     chain published_from_outside {{

@@ -36,6 +36,10 @@ app.conf.update(
     beat_schedule={
         "reap": {"task": "releases.reap", "schedule": 5.0, "options": {"expires": 5}},
         "tidy": {"task": "releases.tidy", "schedule": 3600.0, "options": {"expires": 3600}},
+        "minutes": {"task": "telemetry.roll", "schedule": 60.0, "options": {"expires": 60}},
+        "forget": {"task": "telemetry.sweep", "schedule": 3600.0, "options": {"expires": 3600}},
+        "uploads": {"task": "images.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},
+        "collect": {"task": "images.collect", "schedule": 3600.0, "options": {"expires": 3600}},
     },
     beat_schedule_filename=str(config().portal_dir / "beat"),
 )

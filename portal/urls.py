@@ -6,10 +6,12 @@ from django.urls import include, path
 
 from portal import health, internal
 from portal.api import api
+from portal.telemetry import prometheus
 
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", prometheus.metrics),
     path("api/v1/", api.urls),
     path("internal/v1/hosts/<slug:host>/desired", internal.desired),
     path("internal/v1/hosts/<slug:host>/report", internal.report),

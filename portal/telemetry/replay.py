@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -55,7 +55,7 @@ class _Source:
         return given
 
 
-async def replay(redis: Redis, cursor: Cursor, instances: Iterable[str]) -> AsyncIterator[list[Line]]:
+async def replay(redis: Redis, cursor: Cursor, instances: Iterable[str]) -> AsyncGenerator[list[Line]]:
     """Every line after `cursor` that the streams hold, in the order of ids, page by page; moves the cursor on.
 
     A page is given out up to the oldest of the streams' last read lines: what is older can come no more.

@@ -49,7 +49,9 @@ def hits_of(watched: Watched, now: Reading, millicores: int) -> list[Hit]:
     found = []
     g = now.group
     if g.pids_limit and g.pids >= g.pids_limit:
-        found.append(Hit(limit="pids", used=g.pids, allowed=g.pids_limit, sentence=sentences.pids_sentence(g.pids, g.pids_limit)))
+        found.append(
+            Hit(limit="pids", used=g.pids, allowed=g.pids_limit, sentence=sentences.pids_sentence(g.pids, g.pids_limit))
+        )
     if watched.readings:
         first = watched.readings[0]
         before = watched.readings[-1].group

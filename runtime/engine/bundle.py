@@ -11,7 +11,7 @@ from runtime.engine.records import Record
 from runtime.engine.resources import CPU_PERIOD_US, Resources
 from runtime.kernel.cgroups import DeviceRate
 from runtime.kernel.cgroups import Resources as GroupLimits
-from runtime.oci.default import default
+from runtime.oci.default import Options, default
 from runtime.oci.spec import (
     DEFAULT_CAPABILITIES,
     BlockIO,
@@ -44,8 +44,9 @@ class StoreDevice:
         if not node.exists():
             return cls(0, 0)
         if (node / "partition").exists():
-            major, _, minor = (node.resolve().parent / "dev").read_text().strip().partition(":")  # type: ignore[assignment]
-        return cls(int(major), int(minor))
+            whole = (node.resolve().parent / "dev").read_text().strip().split(":")
+            major, minor = int(whole[0]), int(whole[1])
+        return cls(major, minor)
 
 
 def hostname(record: Record) -> str:
@@ -65,7 +66,9 @@ def linux_resources(r: Resources, device: StoreDevice) -> LinuxResources:
         swap = r.memory_swap or r.memory * 2
     quota = r.quota_us
     return LinuxResources(
-        memory=Memory(limit=r.memory or None, reservation=r.memory_reservation or None, swap=swap) if r.memory or r.memory_reservation else None,
+        memory=Memory(limit=r.memory or None, reservation=r.memory_reservation or None, swap=swap)
+        if r.memory or r.memory_reservation
+        else None,
         cpu=Cpu(
             shares=r.cpu_shares or None,
             quota=quota or None,
@@ -140,14 +143,19 @@ def capabilities(record: Record) -> tuple[str, ...]:
 def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, device: StoreDevice) -> Spec:
     """The OCI configuration of a container about to start."""
     host, process = record.host, record.process
-    binds = [Mount(destination=f"/etc/{name}", type="bind", source=str(folder / name), options=("bind", "rprivate")) for name in HOST_FILES]
+    binds = [
+        Mount(destination=f"/etc/{name}", type="bind", source=str(folder / name), options=("bind", "rprivate"))
+        for name in HOST_FILES
+    ]
     for bind in host.binds:
-        options = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
-        binds.append(Mount(destination=bind.target, type="bind", source=bind.source, options=options))
-    for target, options in host.tmpfs.items():
-        given = tuple(o for o in options.split(",") if o)
-        binds.append(Mount(destination=target, type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "noexec", *given)))
-    return default(
+        kind = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
+        binds.append(Mount(destination=bind.target, type="bind", source=bind.source, options=kind))
+    for target, flags in host.tmpfs.items():
+        given = tuple(o for o in flags.split(",") if o)
+        binds.append(
+            Mount(destination=target, type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "noexec", *given))
+        )
+    options = Options(
         args=process.args,
         hostname=hostname(record),
         cgroups_path=cgroup_path(root, record),
@@ -166,6 +174,7 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
         shm_bytes=host.shm_size,
         sysctl=host.sysctls,
     )
+    return default(options)
 
 
 def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, resolv: str) -> None:
@@ -190,7 +199,9 @@ def _resolv(record: Record, given: str) -> str:
     host = record.host
     if not host.dns and not host.dns_search:
         return given
-    lines = [f"nameserver {server}" for server in host.dns] or [x for x in given.splitlines() if x.startswith("nameserver")]
+    lines = [f"nameserver {server}" for server in host.dns] or [
+        x for x in given.splitlines() if x.startswith("nameserver")
+    ]
     if host.dns_search:
         lines.append("search " + " ".join(host.dns_search))
     return "\n".join(lines) + "\n"

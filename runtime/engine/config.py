@@ -80,7 +80,9 @@ def from_arguments(argv: list[str]) -> EngineConfig:
     try:
         pool = ipaddress.IPv4Network(args.subnet_pool)
     except ValueError as error:
-        raise Invalid(f"--subnet-pool {args.subnet_pool} is not an IPv4 network: {error}.", "Give one like 10.210.0.0/16.") from error
+        raise Invalid(
+            f"--subnet-pool {args.subnet_pool} is not an IPv4 network: {error}.", "Give one like 10.210.0.0/16."
+        ) from error
     if pool.prefixlen > 24:
         raise Invalid(f"--subnet-pool {pool} has {pool.num_addresses} addresses.", "Give a /24 or larger.")
     if args.max_disk < 16 << 20:
@@ -89,4 +91,6 @@ def from_arguments(argv: list[str]) -> EngineConfig:
     run = args.run or Path("/run/moorage") / short_id(state)
     if len(str(state / "engine.sock")) > 107:
         raise Invalid(f"the state path {state} is too long for a socket (107 bytes).", "Choose a shorter directory.")
-    return EngineConfig(state=state, run=run, trusted=args.trusted, subnet_pool=str(pool), max_disk=args.max_disk, debug=args.debug)
+    return EngineConfig(
+        state=state, run=run, trusted=args.trusted, subnet_pool=str(pool), max_disk=args.max_disk, debug=args.debug
+    )

@@ -59,7 +59,7 @@ class Attaching:
         self.listening: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.connected = asyncio.Event()
 
-    def tell(self, listening: bool) -> None:  # noqa: FBT001
+    def tell(self, listening: bool) -> None:
         """The monitor listens, or the start failed."""
         if not self.listening.done():
             self.listening.set_result(listening)

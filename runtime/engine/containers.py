@@ -21,8 +21,14 @@ from runtime.engine.state import State
 
 GONE = ".removed"
 MAX_CONTAINERS = 10_000
-ADJECTIVES = "amber brisk calm clear deep dry early fair firm fresh gentle glad grand keen light mild plain quick quiet safe sharp still swift warm wide".split()
-NOUNS = "anchor bay beacon berth bollard buoy canal cleat cove current delta dock ferry fjord harbor helm jetty keel lagoon mast pier quay reef sail tide".split()
+ADJECTIVES = (
+    *("amber", "brisk", "calm", "clear", "deep", "dry", "early", "fair", "firm", "fresh", "gentle", "glad"),
+    *("grand", "keen", "light", "mild", "plain", "quick", "quiet", "safe", "sharp", "still", "swift", "warm"),
+)
+NOUNS = (
+    *("anchor", "bay", "beacon", "berth", "bollard", "buoy", "canal", "cleat", "cove", "current", "delta"),
+    *("dock", "ferry", "fjord", "harbor", "helm", "jetty", "keel", "lagoon", "mast", "pier", "quay", "reef"),
+)
 
 
 class Containers:
@@ -117,7 +123,7 @@ class Containers:
             raise Conflict(f"removal of container {container.short} is already in progress.")
         if not container.state.can_delete and not force:
             raise Conflict(
-                f"cannot remove container \"/{container.name}\": container is {container.state}: stop the container before removing or force remove.",
+                f'cannot remove container "/{container.name}": container is {container.state}: stop the container before removing or force remove.',
             )
         await self._lifecycle.end(container)
         async with container.lock:

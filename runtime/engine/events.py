@@ -13,7 +13,9 @@ from runtime.engine.filters import Filters
 
 RING = 1024
 BACKLOG = 4096
-KNOWN_FILTERS: frozenset[str] = frozenset({"type", "event", "container", "image", "label", "network", "scope", "volume", "daemon"})
+KNOWN_FILTERS: frozenset[str] = frozenset(
+    {"type", "event", "container", "image", "label", "network", "scope", "volume", "daemon"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Event:
         )
 
 
-def _names(filters: Filters, name: str, applies: bool, identity: str, called: str) -> bool:  # noqa: FBT001
+def _names(filters: Filters, name: str, applies: bool, identity: str, called: str) -> bool:
     wanted = filters.get(name)
     return not wanted or (applies and any(w == called or (w and identity.startswith(w)) for w in wanted))
 

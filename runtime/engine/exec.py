@@ -82,7 +82,9 @@ class Execs:
             raise Invalid("No exec command specified.")
         process = container.record.process
         identity = secrets.token_hex(32)
-        env = environment(process.env, f.texts("Env", limit=4096) or (), container.record.config.hostname or container.short)
+        env = environment(
+            process.env, f.texts("Env", limit=4096) or (), container.record.config.hostname or container.short
+        )
         found = Exec(
             id=identity,
             container=container,

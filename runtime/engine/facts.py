@@ -17,7 +17,14 @@ from runtime.engine.core import Core
 from runtime.engine.state import State
 from runtime.engine.units import rfc3339
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,14 @@ def host() -> Host:
     version = ".".join(str(n) for n in sys.version_info[:3])
     machine = uname.machine
     return Host(
-        uname.release, machine, ARCHITECTURES.get(machine, machine), version, uname.nodename, system, len(os.sched_getaffinity(0)), pages
+        uname.release,
+        machine,
+        ARCHITECTURES.get(machine, machine),
+        version,
+        uname.nodename,
+        system,
+        len(os.sched_getaffinity(0)),
+        pages,
     )
 
 
@@ -100,7 +114,13 @@ def info(core: Core, images: int) -> dict[str, Any]:
         "ServerVersion": VERSION,
         "Runtimes": {"moorage": {"path": "moorage"}},
         "DefaultRuntime": "moorage",
-        "Swarm": {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "", "RemoteManagers": None},
+        "Swarm": {
+            "NodeID": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": "",

@@ -15,7 +15,22 @@ from runtime.engine.units import ZERO_TIME, ago, rfc3339
 from runtime.network.model import Endpoint
 
 LIST_FILTERS = frozenset(
-    {"id", "name", "label", "status", "ancestor", "network", "exited", "before", "since", "health", "volume", "publish", "expose", "is-task"}
+    {
+        "id",
+        "name",
+        "label",
+        "status",
+        "ancestor",
+        "network",
+        "exited",
+        "before",
+        "since",
+        "health",
+        "volume",
+        "publish",
+        "expose",
+        "is-task",
+    }
 )
 
 
@@ -140,7 +155,7 @@ def config(container: Container) -> dict[str, Any]:
 
 def ports(endpoints: tuple[Endpoint, ...], exposed: tuple[str, ...]) -> dict[str, list[dict[str, str]] | None]:
     """`NetworkSettings.Ports`."""
-    found: dict[str, list[dict[str, str]] | None] = {port: None for port in exposed}
+    found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(exposed)
     for endpoint in endpoints:
         for p in endpoint.ports:
             key = f"{p.container_port}/{p.protocol}"
@@ -174,7 +189,17 @@ def networks(container: Container, endpoints: tuple[Endpoint, ...]) -> dict[str,
         return {e.network: endpoint(e) for e in endpoints}
     mode = container.record.host.network_mode
     name = "bridge" if mode == "default" else mode
-    blank = Endpoint(id="", container_id=container.id, network_id="", network=name, address="", prefix=0, gateway="", mac="", host_link="")
+    blank = Endpoint(
+        id="",
+        container_id=container.id,
+        network_id="",
+        network=name,
+        address="",
+        prefix=0,
+        gateway="",
+        mac="",
+        host_link="",
+    )
     return {name: endpoint(blank)}
 
 
@@ -205,7 +230,14 @@ def details(container: Container, endpoints: tuple[Endpoint, ...], execs: list[s
         "HostConfig": host_config(record.host),
         "GraphDriver": {"Data": None, "Name": driver},
         "Mounts": [
-            {"Type": "bind", "Source": b.source, "Destination": b.target, "Mode": "", "RW": not b.read_only, "Propagation": "rprivate"}
+            {
+                "Type": "bind",
+                "Source": b.source,
+                "Destination": b.target,
+                "Mode": "",
+                "RW": not b.read_only,
+                "Propagation": "rprivate",
+            }
             for b in record.host.binds
         ],
         "Config": config(container),
@@ -243,7 +275,9 @@ def row(container: Container, endpoints: tuple[Endpoint, ...], size: int | None)
     listed = []
     for e in endpoints:
         for p in e.ports:
-            listed.append({"IP": p.host_address, "PrivatePort": p.container_port, "PublicPort": p.host_port, "Type": p.protocol})
+            listed.append(
+                {"IP": p.host_address, "PrivatePort": p.container_port, "PublicPort": p.host_port, "Type": p.protocol}
+            )
     for text in record.process.exposed_ports:
         port, _, kind = text.partition("/")
         if not any(x["PrivatePort"] == int(port) and x["Type"] == kind for x in listed):
@@ -279,7 +313,9 @@ def matches(container: Container, filters: Filters, endpoints: tuple[Endpoint, .
         and filters.pattern("name", record.name)
         and filters.labels(record.process.labels)
         and filters.exact("status", container.state.value)
-        and filters.exact("ancestor", image, image.partition(":")[0], record.image_id, record.image_id.removeprefix("sha256:")[:12])
+        and filters.exact(
+            "ancestor", image, image.partition(":")[0], record.image_id, record.image_id.removeprefix("sha256:")[:12]
+        )
         and filters.exact("network", *names)
         and (exited or not filters.get("exited"))
         and filters.exact("health", "none")

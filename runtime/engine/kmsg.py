@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 # oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=…,mems_allowed=0,oom_memcg=/m/t/a/i,task_memcg=/m/t/a/i,task=python3,pid=77,uid=0
-_KILL = re.compile(r"oom-kill:constraint=(\w+),.*?oom_memcg=([^,]*),task_memcg=([^,]*),task=(.{0,15}),pid=(\d+),uid=\d+")
+_KILL = re.compile(
+    r"oom-kill:constraint=(\w+),.*?oom_memcg=([^,]*),task_memcg=([^,]*),task=(.{0,15}),pid=(\d+),uid=\d+"
+)
 # Memory cgroup out of memory: Killed process 77 (python3) total-vm:…kB, anon-rss:…kB, file-rss:…kB, shmem-rss:…kB, …
 _KILLED = re.compile(r"Killed process (\d+) .*?anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB")
 

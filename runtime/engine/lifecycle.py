@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from runtime.engine import bundle
 from runtime.engine.container import Container, Ended
-from runtime.engine.core import Core, log
+from runtime.engine.core import Core
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
 from runtime.engine.request import PortBinding
 from runtime.engine.state import State
@@ -50,7 +50,7 @@ class Lifecycle:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.on_running = lambda container: None
+        self.on_running: Callable[[Container], None] = lambda container: None
         self.on_failed = self._ignore
 
     async def _ignore(self, container: Container) -> None:
@@ -93,12 +93,20 @@ class Lifecycle:
         resources = record.host.resources
         image = await asyncio.to_thread(core.images.resolve, record.image_id)
         prepare = asyncio.to_thread(
-            core.driver.prepare, record.id, image.chain_ids, size_bytes=resources.disk_size, readonly=record.host.read_only
+            core.driver.prepare,
+            record.id,
+            image.chain_ids,
+            size_bytes=resources.disk_size,
+            readonly=record.host.read_only,
         )
         undo.push_async_callback(self.leave_network, container)
         (sandbox, endpoint), plan = await asyncio.gather(self.join_network(container), prepare)
         spec = bundle.make_spec(
-            record, root=core.cgroup_root, folder=container.folder, netns=sandbox.path if sandbox else None, device=core.device
+            record,
+            root=core.cgroup_root,
+            folder=container.folder,
+            netns=sandbox.path if sandbox else None,
+            device=core.device,
         )
         resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
         bundle.write_bundle(container.folder, spec, record, address=endpoint.address if endpoint else "", resolv=resolv)
@@ -189,7 +197,9 @@ class Lifecycle:
     def _words(container: Container, error: Exception) -> Exception:
         if not isinstance(error, StartFailed):
             return error
-        return CannotStart(f"failed to start container {container.short}: {start_sentence(container.record.process.args, error)}")
+        return CannotStart(
+            f"failed to start container {container.short}: {start_sentence(container.record.process.args, error)}"
+        )
 
     async def end(self, container: Container) -> None:
         """Kill what lives and wait for its end; no restart follows."""
@@ -303,7 +313,7 @@ def published(ports: tuple[PortBinding, ...]) -> list[Published]:
         Published(
             container_port=p.port,
             host_port=p.host_port,
-            host_address=p.host_ip or "0.0.0.0",  # noqa: S104
+            host_address=p.host_ip or "0.0.0.0",
             protocol="udp" if p.protocol == "udp" else "tcp",
         )
         for p in ports
@@ -318,7 +328,10 @@ def exit_code_of(error: Exception) -> int:
 
 def start_sentence(args: tuple[str, ...], error: StartFailed) -> str:
     """The failure in words from which Docker's clients derive their exit status."""
-    words = {2: "executable file not found in $PATH" if "/" not in args[0] else "no such file or directory", 13: "permission denied"}
+    words = {
+        2: "executable file not found in $PATH" if "/" not in args[0] else "no such file or directory",
+        13: "permission denied",
+    }
     reason = words.get(error.errno, error.text) if "exec" in error.step else error.text
     if "exec" in error.step:
         return f'exec: "{args[0][:200]}": {reason}'
@@ -337,5 +350,3 @@ def host_resolv() -> str:
 def pid_of(container: Container) -> int:
     """The host's pid of the container's first process; 0 when it does not run."""
     return container.init.pid if container.init and container.state.is_live else 0
-
-

@@ -63,7 +63,10 @@ class Limits:
     def _check_disk(self, new: Resources) -> None:
         largest = self._core.config.max_disk
         if new.disk_size > largest:
-            raise Invalid(f"A disk of {new.disk_size} bytes is above the largest here, {largest}.", "Start the engine with a larger --max-disk.")
+            raise Invalid(
+                f"A disk of {new.disk_size} bytes is above the largest here, {largest}.",
+                "Start the engine with a larger --max-disk.",
+            )
 
     async def _apply(self, container: Container, old: Resources, new: Resources) -> list[str]:
         core = self._core
@@ -71,7 +74,9 @@ class Limits:
         if new.disk_size != old.disk_size and container.life.started_ns:
             live = await asyncio.to_thread(core.driver.set_quota, container.id, new.disk_size)
             if not live and container.state.is_live:
-                warnings.append("The new disk size holds from the container's next start on: it was started without a limit.")
+                warnings.append(
+                    "The new disk size holds from the container's next start on: it was started without a limit."
+                )
         if not container.state.is_live:
             return warnings
         limits = group_limits(new, core.device, loop_of(container))
@@ -141,4 +146,3 @@ def loop_of(container: Container) -> tuple[int, int] | None:
     name = container.launched.loop if container.launched else ""
     number = name.removeprefix("loop")
     return (7, int(number)) if number.isdigit() else None
-

@@ -200,10 +200,8 @@ class Reader:
         mine = os.fstat(self._file.fileno()).st_ino
         paths = files(self._folder)
         inodes = [_inode(p) for p in paths]
-        if mine in inodes:
-            later = paths[inodes.index(mine) + 1 :]
-        else:
-            later = paths  # trimmed away under us: go on with the oldest that is left
+        # a file that is not there was trimmed away under us: go on with the oldest that is left
+        later = paths[inodes.index(mine) + 1 :] if mine in inodes else paths
         if not later:
             return False
         rest = self._file.read(BLOCK)  # written between our last read and its being closed

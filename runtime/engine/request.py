@@ -115,7 +115,9 @@ def check_name(name: str) -> str:
     """A container's name without the leading slash; raises Invalid in Docker's words."""
     bare = name.removeprefix("/")
     if not NAME.fullmatch(bare):
-        raise Invalid(f"Invalid container name ({name[:200]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to 128 of them.")
+        raise Invalid(
+            f"Invalid container name ({name[:200]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to 128 of them."
+        )
     return bare
 
 
@@ -135,7 +137,9 @@ def parse_create(body: object, *, trusted: bool) -> CreateRequest:
     config = _config(f)
     endpoint, rates = _endpoint(f.object("NetworkingConfig"))
     parsed = _host(host, trusted=trusted)
-    parsed = replace(parsed, resources=checked(replace(parsed.resources, **rates)))
+    resources = parsed.resources
+    resources = replace(resources, rate_in=rates[0] or resources.rate_in, rate_out=rates[1] or resources.rate_out)
+    parsed = replace(parsed, resources=checked(resources))
     if parsed.auto_remove and parsed.restart.name != "no":
         raise Invalid("Conflicting options: --restart and --rm.")
     return CreateRequest(config=config, host=parsed, endpoint=endpoint)
@@ -146,6 +150,11 @@ def refuse_privileges(host: Fields) -> None:
     way_out = "Only an engine started with --trusted grants it."
     if host.flag("Privileged"):
         raise Forbidden("Privileged containers are refused.", way_out)
+    _refuse_namespaces(host, way_out)
+    _refuse_rights(host, way_out)
+
+
+def _refuse_namespaces(host: Fields, way_out: str) -> None:
     for key, kind in (("PidMode", "PID"), ("IpcMode", "IPC"), ("UTSMode", "UTS"), ("CgroupnsMode", "cgroup")):
         mode = host.text(key)
         if mode not in ("", "private", "shareable" if key == "IpcMode" else "private"):
@@ -155,6 +164,9 @@ def refuse_privileges(host: Fields) -> None:
     network = host.text("NetworkMode")
     if network == "host" or network.startswith("container:"):
         raise Forbidden(f"NetworkMode {network[:64]!r} is refused: a container has its own network namespace.", way_out)
+
+
+def _refuse_rights(host: Fields, way_out: str) -> None:
     if host.texts("CapAdd"):
         raise Forbidden(f"Adding capabilities ({', '.join(host.texts('CapAdd') or ())[:200]}) is refused.", way_out)
     for key in ("Devices", "DeviceRequests", "DeviceCgroupRules", "GroupAdd"):
@@ -162,7 +174,9 @@ def refuse_privileges(host: Fields) -> None:
             raise Forbidden(f"{key} is refused: a container has its own devices and groups.", way_out)
     for option in host.texts("SecurityOpt") or ():
         if option.replace("=", ":") not in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges:false"):
-            raise Forbidden(f"The security option {option[:100]!r} is refused; only no-new-privileges may be set.", way_out)
+            raise Forbidden(
+                f"The security option {option[:100]!r} is refused; only no-new-privileges may be set.", way_out
+            )
     if host.integer("OomScoreAdj", low=-1000, high=1000) < 0:
         raise Forbidden("A negative OomScoreAdj is refused: it would shield the container before the host.", way_out)
 
@@ -203,7 +217,8 @@ def _host(f: Fields, *, trusted: bool) -> HostConfig:
     storage = f.object("StorageOpt")
     if "size" in storage:
         resources = replace(resources, disk_size=parse_size(storage.text("size"), "HostConfig.StorageOpt.size"))
-    resources = replace(resources, **_log_options(f.object("LogConfig")))
+    log_size, log_rate = _log_options(f.object("LogConfig"))
+    resources = replace(resources, log_size=log_size or resources.log_size, log_rate=log_rate or resources.log_rate)
     return HostConfig(
         resources=resources,
         network_mode=f.text("NetworkMode", "default", limit=128) or "default",
@@ -222,24 +237,27 @@ def _host(f: Fields, *, trusted: bool) -> HostConfig:
         init=f.flag("Init"),
         cap_add=(f.texts("CapAdd", limit=64, each=64) or ()) if trusted else (),
         cap_drop=f.texts("CapDrop", limit=64, each=64) or (),
-        no_new_privileges=any(o.replace("=", ":") in ("no-new-privileges", "no-new-privileges:true") for o in f.texts("SecurityOpt") or ()),
+        no_new_privileges=any(
+            o.replace("=", ":") in ("no-new-privileges", "no-new-privileges:true") for o in f.texts("SecurityOpt") or ()
+        ),
         oom_score_adj=f.integer("OomScoreAdj", low=-1000, high=1000),
         ulimits=tuple(_ulimit(u) for u in f.objects("Ulimits", limit=16)),
         sysctls=_sysctls(f.mapping("Sysctls", limit=64, each=256), trusted=trusted),
     )
 
 
-def _log_options(f: Fields) -> dict[str, int]:
+def _log_options(f: Fields) -> tuple[int, int]:
     kind = f.text("Type")
     if kind not in ("", "json-file", "local", "moorage", "default"):
-        raise Invalid(f"The log driver {kind[:64]!r} is not here.", "Leave LogConfig.Type empty: the engine keeps its own record.")
+        raise Invalid(
+            f"The log driver {kind[:64]!r} is not here.", "Leave LogConfig.Type empty: the engine keeps its own record."
+        )
     options = f.mapping("Config", limit=16, each=64)
-    found = {}
-    if options.get("max-size"):
-        found["log_size"] = parse_size(options["max-size"], "LogConfig.Config.max-size")
-    if options.get("rate"):
-        found["log_rate"] = parse_size(options["rate"], "LogConfig.Config.rate")
-    return found
+    size, rate = options.get("max-size", ""), options.get("rate", "")
+    return (
+        parse_size(size, "LogConfig.Config.max-size") if size else 0,
+        parse_size(rate, "LogConfig.Config.rate") if rate else 0,
+    )
 
 
 def parse_restart(f: Fields) -> RestartPolicy:
@@ -298,7 +316,10 @@ def _ulimit(f: Fields) -> tuple[str, int, int]:
 
 def _sysctls(found: dict[str, str], *, trusted: bool) -> dict[str, str]:
     for key in found:
-        if not trusted and not (key.startswith("net.ipv4.") and key.removeprefix("net.ipv4.") in ("ip_unprivileged_port_start", "ping_group_range")):
+        if not trusted and not (
+            key.startswith("net.ipv4.")
+            and key.removeprefix("net.ipv4.") in ("ip_unprivileged_port_start", "ping_group_range")
+        ):
             raise Forbidden(f"The sysctl {key[:100]!r} is refused.", "Only an engine started with --trusted grants it.")
     return found
 
@@ -311,18 +332,20 @@ def _absolute(path: str, where: str, *, allow_empty: bool = False) -> str:
     return path
 
 
-def _endpoint(f: Fields) -> tuple[EndpointConfig, dict[str, int]]:
+def _endpoint(f: Fields) -> tuple[EndpointConfig, tuple[int, int]]:
     endpoints = f.object("EndpointsConfig")
     if len(endpoints.data) > 1:
         raise Invalid("Container cannot be connected to more than one network.", "Create it on one.")
     for name in endpoints.data:
         endpoint = endpoints.object(name)
         options = endpoint.mapping("DriverOpts", limit=16, each=64)
-        rates = {"rate_in": _rate(options, RATE_IN), "rate_out": _rate(options, RATE_OUT)}
+        rates = _rate(options, RATE_IN), _rate(options, RATE_OUT)
         ipam = endpoint.object("IPAMConfig")
-        config = EndpointConfig(ip=ipam.text("IPv4Address", limit=15), aliases=endpoint.texts("Aliases", limit=32, each=253) or ())
-        return config, {k: v for k, v in rates.items() if v}
-    return EndpointConfig(), {}
+        config = EndpointConfig(
+            ip=ipam.text("IPv4Address", limit=15), aliases=endpoint.texts("Aliases", limit=32, each=253) or ()
+        )
+        return config, rates
+    return EndpointConfig(), (0, 0)
 
 
 def _rate(options: dict[str, str], key: str) -> int:

@@ -118,11 +118,15 @@ def checked(r: Resources) -> Resources:
     if r.memory_swap > 0 and not r.memory:
         raise Invalid("You should always set the Memory limit when using Memoryswap limit.")
     if 0 < r.memory_swap < r.memory:
-        raise Invalid(f"Minimum memoryswap limit ({r.memory_swap} bytes) should be larger than memory limit ({r.memory}).")
+        raise Invalid(
+            f"Minimum memoryswap limit ({r.memory_swap} bytes) should be larger than memory limit ({r.memory})."
+        )
     cores = os.cpu_count() or 1
     if r.millicores > cores * 1000:
         asked = r.millicores / 1000
-        raise Invalid(f"Range of CPUs is from 0.01 to {cores}.00, as there are only {cores} CPUs available; asked {asked:g}.")
+        raise Invalid(
+            f"Range of CPUs is from 0.01 to {cores}.00, as there are only {cores} CPUs available; asked {asked:g}."
+        )
     if r.nano_cpus and r.nano_cpus < 10_000_000:
         raise Invalid(f"Range of CPUs is from 0.01 to {cores}.00; asked {r.nano_cpus / 1e9:g}.")
     if r.cpu_period_us and r.cpu_period_us < 1000:

@@ -22,7 +22,7 @@ def restart_delay_s(
         return None
     if ran_s >= GOOD_RUN_S:
         return FIRST_DELAY_S
-    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(failures, 16))
+    return min(LONGEST_DELAY_S, FIRST_DELAY_S * float(1 << min(failures, 16)))
 
 
 def survives_engine(policy: RestartPolicy, *, code: int, restarts: int, stopped_by_user: bool) -> bool:

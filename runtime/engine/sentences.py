@@ -27,7 +27,10 @@ def end_sentence(end: ExitRecord, note: str) -> str:
     """How a container ended, when the exit code alone does not say; "" when it does."""
     if end.oom_killed:
         limit = size(end.memory_limit_bytes) if end.memory_limit_bytes else "the memory there is"
-        return note or f"Killed at {clock(end.finished_ns)} UTC: used {limit} of {limit} of memory. Give it a larger memory limit."
+        return (
+            note
+            or f"Killed at {clock(end.finished_ns)} UTC: used {limit} of {limit} of memory. Give it a larger memory limit."
+        )
     if end.unknown:
         return end.reason or "Its monitor was killed; how it ended is unknown."
     if end.signal:

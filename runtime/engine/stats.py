@@ -161,7 +161,12 @@ def docker_stats(container: Container, now: Reading, before: Reading | None) -> 
         "storage_stats": {"used_bytes": now.disk.used_bytes, "size_bytes": now.disk.size_bytes},
         "cpu_stats": _cpu(now),
         "precpu_stats": _cpu(before),
-        "memory_stats": {"usage": g.memory_bytes, "limit": limit, "stats": {"cache": g.cache_bytes}, "failcnt": g.oom_kills},
+        "memory_stats": {
+            "usage": g.memory_bytes,
+            "limit": limit,
+            "stats": {"cache": g.cache_bytes},
+            "failcnt": g.oom_kills,
+        },
         "name": f"/{container.name}",
         "id": container.id,
         "networks": networks,
@@ -178,7 +183,11 @@ def _cpu(reading: Reading | None) -> dict[str, Any]:
         "cpu_usage": {**usage, "total_usage": g.cpu_ns},
         "system_cpu_usage": reading.system_ns,
         "online_cpus": os.cpu_count() or 1,
-        "throttling_data": {"periods": g.periods, "throttled_periods": g.throttled_periods, "throttled_time": g.throttled_ns},
+        "throttling_data": {
+            "periods": g.periods,
+            "throttled_periods": g.throttled_periods,
+            "throttled_time": g.throttled_ns,
+        },
     }
 
 

@@ -153,7 +153,7 @@ class Supervisor:
 
     async def _find_again(self, container: Container) -> None:
         core, life = self._core, container.life
-        launched = adopt(self._lifecycle.launch_request(container))
+        launched = adopt(container.folder)
         if launched:
             state = OciState.read(container.folder)
             container.launched = launched
@@ -190,7 +190,10 @@ class Supervisor:
     def _survives(container: Container) -> bool:
         life = container.life
         return survives_engine(
-            container.record.host.restart, code=life.exit_code, restarts=life.restarts, stopped_by_user=life.stopped_by_user
+            container.record.host.restart,
+            code=life.exit_code,
+            restarts=life.restarts,
+            stopped_by_user=life.stopped_by_user,
         )
 
     def _start_again(self, container: Container) -> None:

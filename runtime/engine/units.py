@@ -54,10 +54,12 @@ def ago(ns: int) -> str:
     s = max(0, time.time_ns() - ns) // 10**9
     if s < 1:
         return "Less than a second"
-    if s == 1:
-        return "1 second"
     if s < 60:
-        return f"{s} seconds"
+        return f"{s} second{'s' if s > 1 else ''}"
+    return _longer_ago(s)
+
+
+def _longer_ago(s: int) -> str:
     minutes = s // 60
     if minutes == 1:
         return "About a minute"

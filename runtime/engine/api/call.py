@@ -20,7 +20,9 @@ type Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 class Call:
     """A request on its way through a handler."""
 
-    def __init__(self, engine: Engine, request: web.BaseRequest, names: dict[str, str], version: tuple[int, int]) -> None:
+    def __init__(
+        self, engine: Engine, request: web.BaseRequest, names: dict[str, str], version: tuple[int, int]
+    ) -> None:
         self.engine = engine
         self.request = request
         self.names = names
@@ -64,7 +66,12 @@ class Call:
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON response."""
-    return web.Response(body=json.dumps(data, separators=(",", ":")).encode(), status=status, content_type="application/json", headers=headers)
+    return web.Response(
+        body=json.dumps(data, separators=(",", ":")).encode(),
+        status=status,
+        content_type="application/json",
+        headers=headers,
+    )
 
 
 def nothing(status: int = 204) -> web.Response:

@@ -7,6 +7,7 @@ be lost with exit status 0. So the transport gets a protocol of ours, whose `eof
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 HIGH = 256 << 10
+SPOOL = 16 << 20
 
 
 class RawStream(asyncio.Protocol):
@@ -128,15 +130,63 @@ def hijack(request: web.BaseRequest, content_type: str = RAW) -> RawStream:
 async def relay(client: RawStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, stdin: bool) -> None:
     """Carry a monitor's frames to the client and the client's bytes to the monitor, until the monitor closes."""
     feeder = asyncio.get_running_loop().create_task(_feed(client, writer)) if stdin else None
+    spool = Spool(client)
     try:
         while data := await reader.read(HIGH):
-            await client.write(data)
+            await spool.put(data)
+        await spool.finish()
     except ConnectionError:
         return
     finally:
+        spool.close()
         if feeder:
             feeder.cancel()
         writer.close()
+
+
+class Spool:
+    """What was read ahead of a slow client, up to SPOOL bytes: a monitor drops what its clients leave unread too long."""
+
+    def __init__(self, client: RawStream) -> None:
+        self._client = client
+        self._waiting: deque[bytes] = deque()
+        self._held = 0
+        self._changed = asyncio.Event()
+        self._sender = asyncio.get_running_loop().create_task(self._send())
+        self._sender.add_done_callback(lambda _: self._changed.set())
+
+    async def _send(self) -> None:
+        while True:
+            while not self._waiting:
+                self._changed.clear()
+                await self._changed.wait()
+            data = self._waiting.popleft()
+            if not data:
+                return
+            await self._client.write(data)
+            self._held -= len(data)
+            self._changed.set()
+
+    async def put(self, data: bytes) -> None:
+        """Take data, waiting while SPOOL bytes are held; raises ConnectionResetError when the client has gone."""
+        while self._held > SPOOL and not self._sender.done():
+            self._changed.clear()
+            await self._changed.wait()
+        if self._sender.done():
+            raise ConnectionResetError("the client has gone")
+        self._waiting.append(data)
+        self._held += len(data)
+        self._changed.set()
+
+    async def finish(self) -> None:
+        """Wait until the client has everything."""
+        self._waiting.append(b"")
+        self._changed.set()
+        await self._sender
+
+    def close(self) -> None:
+        """Give up."""
+        self._sender.cancel()
 
 
 async def _feed(client: RawStream, writer: asyncio.StreamWriter) -> None:

@@ -161,7 +161,10 @@ class Progress(AsyncIterator[dict[str, Any]]):
         if status == step.status and now - at < PROGRESS_S and step.current_bytes < step.total_bytes:
             return
         self._last[step.what] = (step.status, now)
-        body: dict[str, Any] = {"status": step.status, "id": step.what.removeprefix("sha256:")[:12] if "sha256:" in step.what else step.what}
+        body: dict[str, Any] = {
+            "status": step.status,
+            "id": step.what.removeprefix("sha256:")[:12] if "sha256:" in step.what else step.what,
+        }
         if step.total_bytes:
             body["progressDetail"] = {"current": step.current_bytes, "total": step.total_bytes}
         self._loop.call_soon_threadsafe(self._queue.put_nowait, body)

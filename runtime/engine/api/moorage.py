@@ -22,7 +22,12 @@ async def stats(call: Call) -> web.StreamResponse:
 
 async def log_paths(call: Call) -> web.StreamResponse:
     """GET /moorage/log-paths."""
-    return answer({c.id: {"name": c.name, "labels": c.labels, "path": str(c.log), "state": c.state.value} for c in call.engine.core.registry})
+    return answer(
+        {
+            c.id: {"name": c.name, "labels": c.labels, "path": str(c.log), "state": c.state.value}
+            for c in call.engine.core.registry
+        }
+    )
 
 
 async def groups(call: Call) -> web.StreamResponse:

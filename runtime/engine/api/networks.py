@@ -18,7 +18,7 @@ BUILT_IN = {"none": ("null", "0" * 63 + "1"), "host": ("host", "0" * 63 + "2")}
 
 def _blank(name: str) -> dict[str, Any]:
     driver, identity = BUILT_IN[name]
-    ipam = {"Driver": "default", "Options": None, "Config": []}
+    ipam: dict[str, Any] = {"Driver": "default", "Options": None, "Config": []}
     return _shape(name, identity, driver, 0.0) | {"IPAM": ipam}
 
 
@@ -44,7 +44,11 @@ def _shape(name: str, identity: str, driver: str, created: float) -> dict[str, A
 def _shown(call: Call, network: Network, *, members: bool) -> dict[str, Any]:
     found = _shape(network.name, network.id, "bridge", network.created)
     found |= {
-        "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}]},
+        "IPAM": {
+            "Driver": "default",
+            "Options": None,
+            "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}],
+        },
         "Internal": network.internal,
         "Options": {**network.options, "com.docker.network.bridge.name": network.bridge},
         "Labels": dict(network.labels),
@@ -90,7 +94,10 @@ async def create(call: Call) -> web.StreamResponse:
         raise Invalid(f"{name!r} cannot be a network's name.")
     driver = f.text("Driver", "bridge", limit=64) or "bridge"
     if driver != "bridge":
-        raise NotFound(f"could not find plugin {driver[:64]} in v1 plugin registry: plugin not found.", "Only bridge networks are here.")
+        raise NotFound(
+            f"could not find plugin {driver[:64]} in v1 plugin registry: plugin not found.",
+            "Only bridge networks are here.",
+        )
     if f.flag("EnableIPv6"):
         raise Invalid("Networks are IPv4 only.")
     configs = f.object("IPAM").objects("Config", limit=8)

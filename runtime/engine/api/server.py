@@ -22,8 +22,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("moorage.engine.api")
 VERSIONED = re.compile(r"/v(\d{1,2})\.(\d{1,3})(/.*)")
-ABSENT = ("swarm", "nodes", "services", "tasks", "secrets", "configs", "plugins", "build", "session", "grpc", "distribution", "auth")
-STATUS = {"NoSuchImage": 404, "ImageInUse": 409, "NoSuchNetwork": 404, "NetworkInUse": 409, "NetworkFault": 400, "ImageFault": 400}
+ABSENT = (
+    "swarm",
+    "nodes",
+    "services",
+    "tasks",
+    "secrets",
+    "configs",
+    "plugins",
+    "build",
+    "session",
+    "grpc",
+    "distribution",
+    "auth",
+)
+STATUS = {
+    "NoSuchImage": 404,
+    "ImageInUse": 409,
+    "NoSuchNetwork": 404,
+    "NetworkInUse": 409,
+    "NetworkFault": 400,
+    "ImageFault": 400,
+    "StorageFault": 400,
+}
 HEADERS = {
     "Api-Version": API_VERSION,
     "Docker-Experimental": "false",
@@ -60,7 +81,10 @@ class Router:
             if match:
                 return handler, match.groupdict()
         if first in ABSENT or (first == "volumes" and method != "GET"):
-            raise Unsupported(f"{first} is not part of this engine.", "It runs containers; build images elsewhere and load or pull them.")
+            raise Unsupported(
+                f"{first} is not part of this engine.",
+                "It runs containers; build images elsewhere and load or pull them.",
+            )
         raise NotFound(f"page not found: {method} {path[:200]}")
 
 
@@ -72,9 +96,14 @@ def split_version(path: str) -> tuple[str, tuple[int, int]]:
     version = int(match[1]), int(match[2])
     low, high = (tuple(int(n) for n in text.split(".")) for text in (MIN_API_VERSION, API_VERSION))
     if version < low:
-        raise Invalid(f"client version {match[1]}.{match[2]} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade your client to a newer version.")
+        raise Invalid(
+            f"client version {match[1]}.{match[2]} is too old. Minimum supported API version is {MIN_API_VERSION}.",
+            "Please upgrade your client to a newer version.",
+        )
     if version > high:
-        raise Invalid(f"client version {match[1]}.{match[2]} is too new. Maximum supported API version is {API_VERSION}.")
+        raise Invalid(
+            f"client version {match[1]}.{match[2]} is too new. Maximum supported API version is {API_VERSION}."
+        )
     return match[3], version
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+from typing import Any
 
 
-def streams(handler: F) -> F:
+def streams[F: Callable[..., Awaitable[Any]]](handler: F) -> F:
     """Mark a handler whose work is only for the client that listens: it is cancelled when the client goes."""
     handler.streams = True  # type: ignore[attr-defined]
     return handler

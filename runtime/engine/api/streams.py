@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from aiohttp import web
 
@@ -146,8 +147,9 @@ async def _follow(call: Call, container: Container, query: LogQuery, response: w
             if over or reader.past_end:
                 return
             woken = asyncio.ensure_future(changed.wait())
+            waits: set[asyncio.Future[Any]] = {woken, ended, removed}
             try:
-                await asyncio.wait({woken, ended, removed}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 woken.cancel()
             if ended.done() and container.state in (State.RUNNING, State.RESTARTING):

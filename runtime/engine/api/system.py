@@ -17,7 +17,9 @@ from runtime.engine.units import parse_time_ns, rfc3339
 async def ping(call: Call) -> web.StreamResponse:
     """What every client asks first."""
     body = b"" if call.request.method == "HEAD" else b"OK"
-    return web.Response(body=body, content_type="text/plain", headers={"Cache-Control": "no-cache", "Pragma": "no-cache"})
+    return web.Response(
+        body=body, content_type="text/plain", headers={"Cache-Control": "no-cache", "Pragma": "no-cache"}
+    )
 
 
 async def version(call: Call) -> web.StreamResponse:
@@ -63,7 +65,9 @@ async def events(call: Call) -> web.StreamResponse:
     """GET /events: what happened and happens, one JSON object a line."""
     filters = call.filters(KNOWN_FILTERS)
     since, until = call.text("since"), call.text("until")
-    found = call.engine.core.events.follow(filters, parse_time_ns(since) if since else None, parse_time_ns(until) if until else None)
+    found = call.engine.core.events.follow(
+        filters, parse_time_ns(since) if since else None, parse_time_ns(until) if until else None
+    )
     response = await stream(call, "application/json")
     async for event in found:
         await response.write(event.encode())

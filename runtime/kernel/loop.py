@@ -22,7 +22,7 @@ def attached(image: int) -> Iterator[str]:
 
     Mount it inside the block: it is let go of at the end. Raises OSError, ENOSPC when no device is free.
     """
-    with open(_CONTROL, "rb", buffering=0) as control:
+    with Path(_CONTROL).open("rb", buffering=0) as control:
         device, number = _configure(control.fileno(), image)
     try:
         yield f"loop{number}"

@@ -132,9 +132,13 @@ def attach(mount_fd: int, target_fd: int) -> None:
         os.close(target_fd)
 
 
-def enter_root(root_fd: int) -> None:
-    """Make a detached mount this mount namespace's root and let go of the old one: move_mount, pivot_root(".", ".")."""
+def attach_root(root_fd: int) -> None:
+    """Attach a detached mount over "/": what is mounted below it must be attached to this namespace. "/" still names the old."""
     syscalls.move_mount(root_fd, syscalls.AT_FDCWD, "/")
+
+
+def enter_root(root_fd: int) -> None:
+    """Make the mount attached by `attach_root` the root and let go of the old one (pivot_root(2), "pivot_root(".", ".")")."""
     os.fchdir(root_fd)
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)

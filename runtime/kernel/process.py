@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -75,6 +77,30 @@ def start_ticks(pid: int) -> int | None:
 def set_name(name: str) -> None:
     """Name this process for `ps` (15 bytes)."""
     Path("/proc/self/comm").write_text(name[:15])
+
+
+def fork(child: Callable[[], None]) -> int:
+    """Run `child` in a forked process that always ends in _exit (0, or 1 when it raised); returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        child()
+        code = 0
+    except BaseException:  # noqa: BLE001  the last frame of a forked process
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def wait_pidfd(pidfd: int) -> tuple[int, int]:
+    """Wait for a child: (exit code with 128 + signal, signal or 0)."""
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    assert result is not None
+    if result.si_code == os.CLD_EXITED:
+        return result.si_status, 0
+    return 128 + result.si_status, result.si_status
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:

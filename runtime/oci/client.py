@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from asyncio import StreamReader, StreamWriter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from runtime.oci import handshake, launcher
+from runtime.oci.ends import reap_orphan
+from runtime.oci.execution import EXEC_FOLDER
 from runtime.oci.handshake import StartFailed
-from runtime.oci.state import ExitRecord
+from runtime.oci.state import EXIT, ExitRecord, State
 
 __all__ = ["ExecRequest", "LaunchRequest", "Launched", "LauncherClient", "LogOptions", "StartFailed", "adopt"]
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +77,72 @@ class ExecRequest:
 class Launched:
     """A container or exec: made and waiting at its gate, running, or ended. Close it to let go of its descriptors."""
 
-    monitor_pid: int
-    monitor_pidfd: int
-    init_pid: int
-    loop: str
+    def __init__(
+        self, ready: handshake.Ready, pidfd: int, record: Path, control: socket.socket | None, attach: Path
+    ) -> None:
+        self.monitor_pid = ready.monitor_pid
+        self.monitor_pidfd = pidfd
+        self.init_pid = ready.init_pid
+        self.loop = ready.loop
+        self.attach = attach
+        self._record = record
+        self._control = control
+        self._end: asyncio.Task[ExitRecord] | None = None
 
     async def release(self) -> int:
-        """Open the gate; returns the start time (ns since 1970) once the program runs. Raises StartFailed."""
-        raise NotImplementedError
+        """Open the gate; returns the start time (ns since 1970) once the program runs. Raises StartFailed, all undone."""
+        control = self._control
+        if control is None:
+            raise StartFailed("5 gate", 0, "the gate is open already")
+        handshake.try_send(control, handshake.Go())
+        message, _ = await _receive(control)
+        if isinstance(message, handshake.Started):
+            return message.at_ns
+        await self._gone()
+        if isinstance(message, handshake.Failed):
+            raise message.error()
+        raise StartFailed("5 gate", 0, "the monitor ended before the program ran")
 
     async def wait(self) -> ExitRecord:
         """The end: returns when the monitor has gone. If it was killed, ends the container; then code -1, unknown."""
-        raise NotImplementedError
+        if self._end is None:
+            self._end = asyncio.create_task(self._wait())
+        return await asyncio.shield(self._end)
+
+    async def _wait(self) -> ExitRecord:
+        await _readable(self.monitor_pidfd)
+        record = ExitRecord.read(self._record.parent, self._record.name)
+        if record is not None:
+            return record
+        if self._record.name == EXIT:
+            return await asyncio.to_thread(reap_orphan, self._record.parent)
+        return ExitRecord(code=-1, unknown=True, reason="the exec's monitor was killed")
 
     async def abandon(self) -> None:
         """Give up before the gate opened; all that was acquired is undone when this returns."""
-        raise NotImplementedError
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        await self._gone()
+
+    async def _gone(self) -> None:
+        await _readable(self.monitor_pidfd)
+        self.close()
 
     async def set_log(self, log: LogOptions) -> None:
-        """Change log limits of a running container."""
-        raise NotImplementedError
+        """Change log limits of a running container. Raises OSError when the monitor has gone."""
+        _reader, writer = await _greet(self.attach, {"log": asdict(log)})
+        writer.close()
+        await writer.wait_closed()
 
     def close(self) -> None:
-        """Let go of descriptors; the container lives on."""
-        raise NotImplementedError
+        """Let go of descriptors; the container lives on. Not while `wait` is under way."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self.monitor_pidfd >= 0:
+            os.close(self.monitor_pidfd)
+            self.monitor_pidfd = -1
 
 
 class LauncherClient:
@@ -96,34 +150,154 @@ class LauncherClient:
 
     def __init__(self, *, log_file: Path | None = None) -> None:
         """`log_file` takes what launcher and monitors say when they fail (default: this process's stderr)."""
-        raise NotImplementedError
+        self._log_file = log_file
+        self._socket: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process id, None before the first start."""
+        return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start the launcher now, to have it warm."""
-        raise NotImplementedError
+        """Start the launcher now, to have it warm; nothing happens while one runs."""
+        async with self._starting:
+            if self._process and self._process.returncode is None and self._socket:
+                return
+            self._forget()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.setblocking(False)
+            errors = self._log_file.open("ab") if self._log_file else None
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", "-c", launcher.BOOT, str(_ROOT), str(theirs.fileno())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=errors,
+                    stderr=errors,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    env={"PATH": os.defpath},
+                )
+            finally:
+                theirs.close()
+                if errors:
+                    errors.close()
+            await _readable(ours.fileno())
+            if not ours.recv(64):
+                ours.close()
+                raise StartFailed("2 launcher", 0, "the launcher ended as soon as it was started")
+            self._socket = ours
+
+    def _forget(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None
 
     async def launch(self, request: LaunchRequest) -> Launched:
         """Make a container up to its gate. Raises StartFailed(step, errno, text) with everything undone."""
-        raise NotImplementedError
+        for name in (EXIT,):
+            (request.bundle / name).unlink(missing_ok=True)
+        return await self._ask("launch", request, request.bundle / EXIT)
 
     async def exec(self, request: ExecRequest) -> Launched:
         """Make a further process in a container up to its gate. Raises StartFailed."""
-        raise NotImplementedError
+        return await self._ask("exec", request, request.bundle / EXEC_FOLDER / f"{request.id}.json")
+
+    async def _ask(self, op: str, request: LaunchRequest | ExecRequest, record: Path) -> Launched:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            await self._send(op, request, theirs)
+            message, fds = await _receive(ours)
+            if isinstance(message, handshake.Ready):
+                return Launched(message, fds[0], record, ours, request.attach)
+            if message is not None:
+                await _receive(ours)  # the end: everything is undone
+        except BaseException:
+            ours.close()
+            raise
+        ours.close()
+        if isinstance(message, handshake.Failed):
+            raise message.error()
+        if op == "launch":
+            await asyncio.to_thread(reap_orphan, request.bundle)
+            record.unlink(missing_ok=True)
+        raise StartFailed("2 monitor", 0, "the monitor ended before the gate was reached")
+
+    async def _send(self, op: str, request: LaunchRequest | ExecRequest, theirs: socket.socket) -> None:
+        body = os.memfd_create("request")
+        try:
+            os.write(body, json.dumps(asdict(request), default=str).encode())
+            packet = json.dumps({"op": op}).encode()
+            for attempt in (1, 2):
+                await self.start()
+                assert self._socket
+                try:
+                    handshake.send_packet(self._socket, packet, [theirs.fileno(), body])
+                    return
+                except (BrokenPipeError, ConnectionResetError):
+                    self._forget()
+                    if attempt == 2:
+                        raise
+        finally:
+            os.close(body)
+            theirs.close()
 
     async def close(self) -> None:
         """End the launcher; containers and their monitors live on."""
-        raise NotImplementedError
+        self._forget()
+        if self._process:
+            await self._process.wait()
 
 
-def adopt(request: LaunchRequest | Path) -> Launched | None:
+def adopt(bundle: Path) -> Launched | None:
     """The living container of a bundle, None when its monitor has gone (then see `ends.reap_orphan`)."""
-    raise NotImplementedError
+    state = State.read(bundle)
+    pidfd = state.monitor.open() if state else None
+    if state is None or pidfd is None:
+        return None
+    ready = handshake.Ready(state.monitor.pid, state.init.pid, state.loop)
+    return Launched(ready, pidfd, bundle / EXIT, None, Path(state.attach))
 
 
-async def attach_stream(path: Path, *, stdin: bool, stdout: bool, stderr: bool) -> Sequence[object]:
-    """Connect to a monitor's attach socket: asyncio (reader, writer), acknowledged, so that nothing after it is missed.
+async def attach_stream(path: Path, *, stdin: bool, stdout: bool, stderr: bool) -> tuple[StreamReader, StreamWriter]:
+    """Connect to a monitor's attach socket: (reader, writer), acknowledged, so that nothing after it is missed.
 
     What is read is Docker's framed stream (byte 0: 1 stdout, 2 stderr; bytes 4 to 7 length, big endian); what is written
     is stdin, closed by `write_eof`.
     """
-    raise NotImplementedError
+    return await _greet(path, {"stdin": stdin, "stdout": stdout, "stderr": stderr})
+
+
+async def _greet(path: Path, hello: dict[str, Any]) -> tuple[StreamReader, StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(json.dumps(hello).encode() + b"\n")
+    if not await reader.readline():
+        writer.close()
+        raise ConnectionResetError("the monitor refused or has gone")
+    return reader, writer
+
+
+async def _readable(watched: int) -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    fd = os.dup(watched)  # a loop has one reader a descriptor, and several may wait for one monitor
+
+    def fire() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_reader(fd, fire)
+    try:
+        await future
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+async def _receive(sock: socket.socket) -> tuple[handshake.Message | None, list[int]]:
+    while True:
+        await _readable(sock.fileno())
+        with contextlib.suppress(BlockingIOError):
+            return handshake.receive(sock)

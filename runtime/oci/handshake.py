@@ -6,6 +6,7 @@ said at the step that waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -142,3 +143,9 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
     except ConnectionResetError:
         return None, []
     return (decode(data) if data else None), fds
+
+
+def try_send(sock: socket.socket, message: Message) -> None:
+    """Send a message to a peer that may have gone."""
+    with contextlib.suppress(OSError):
+        send(sock, message)

@@ -19,17 +19,16 @@ _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* but NEWTIME, which clone cannot ask f
 _AF_ALG, _AF_VSOCK = 38, 40
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 
-DANGEROUS = frozenset(
-    """
+_DANGEROUS = """
     acct add_key bpf clock_settime create_module delete_module fanotify_init finit_module fsconfig fsmount fsopen fspick
     get_kernel_syms get_mempolicy init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load
     kexec_load keyctl lookup_dcookie mbind migrate_pages mount mount_setattr move_mount move_pages nfsservctl
     open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root process_madvise query_module quotactl quotactl_fd
     reboot request_key set_mempolicy set_mempolicy_home_node setdomainname sethostname setns settimeofday swapoff swapon
     syslog umount2 unshare uselib userfaultfd vhangup
-    """.split()
-)
-_NOT_OFFERED = frozenset("_sysctl afs_syscall clone3 getpmsg putpmsg security sysfs tuxcall ustat vserver".split())
+"""
+_UNOFFERED = "_sysctl afs_syscall clone3 getpmsg putpmsg security sysfs tuxcall ustat vserver"
+DANGEROUS = frozenset(_DANGEROUS.split())
 _CONDITIONAL = frozenset(("clone", "socket", "personality"))
 
 _ACTIONS = {
@@ -46,7 +45,7 @@ _ACTIONS = {
 def default() -> Seccomp:
     """The engine's profile."""
     known = set(numbers("x86_64")) | set(numbers("aarch64"))
-    allowed = known - DANGEROUS - _NOT_OFFERED - _CONDITIONAL
+    allowed = known - DANGEROUS - frozenset(_UNOFFERED.split()) - _CONDITIONAL
     clone = SeccompArg(index=0, value=_NEW_NAMESPACES, value_two=0, op="SCMP_CMP_MASKED_EQ")
     sockets = tuple(SeccompArg(index=0, value=family, op="SCMP_CMP_NE") for family in (_AF_ALG, _AF_VSOCK))
     return Seccomp(

@@ -43,8 +43,8 @@ class State:
         if data is None:
             return None
         try:
-            refs = {name: ProcessRef(**data.pop(name)) for name in ("monitor", "init")}
-            return cls(**refs, **data)
+            monitor, init = (ProcessRef(**data.pop(name)) for name in ("monitor", "init"))
+            return cls(monitor=monitor, init=init, **data)
         except (TypeError, KeyError):
             return None
 

@@ -1,0 +1,58 @@
+"""The specification's resources as limits of a control group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runtime.kernel.cgroups import UNLIMITED, DeviceRate, DeviceRule, Resources
+from runtime.kernel.loop import LOOP_MAJOR
+from runtime.oci.spec import BlockIO, LinuxResources
+
+DEFAULT_SHARES = 1024
+
+
+def resources_of(spec: LinuxResources) -> Resources:
+    """What the spec asks for. A swap limit below the memory limit means no swap."""
+    memory, cpu = spec.memory, spec.cpu
+    found = Resources(
+        devices=tuple(
+            DeviceRule(allow=d.allow, kind=d.type, major=d.major, minor=d.minor, access=d.access) for d in spec.devices
+        ),
+        io=_rates(spec.block_io) if spec.block_io else (),
+        pids=None if spec.pids is None else (spec.pids.limit if spec.pids.limit > 0 else UNLIMITED),
+        oom_group=True,
+    )
+    if memory and memory.limit:
+        swap = None if memory.swap is None else UNLIMITED if memory.swap < 0 else max(0, memory.swap - memory.limit)
+        found = replace(found, memory_bytes=memory.limit, swap_bytes=swap)
+    if memory and memory.reservation:
+        found = replace(found, memory_low_bytes=memory.reservation)
+    if cpu and cpu.quota:
+        period = cpu.period or 100_000
+        found = replace(found, cpu_quota_us=cpu.quota, cpu_period_us=period)
+    if cpu and cpu.shares:
+        found = replace(found, cpu_weight=max(1, cpu.shares * 100 // DEFAULT_SHARES))
+    if cpu and (cpu.cpus or cpu.mems):
+        found = replace(found, cpuset_cpus=cpu.cpus, cpuset_mems=cpu.mems)
+    return found
+
+
+def _rates(io: BlockIO) -> tuple[DeviceRate, ...]:
+    rates: dict[tuple[int, int], DeviceRate] = {}
+    for name, devices in (
+        ("read_bps", io.throttle_read_bps_device),
+        ("write_bps", io.throttle_write_bps_device),
+        ("read_iops", io.throttle_read_iops_device),
+        ("write_iops", io.throttle_write_iops_device),
+    ):
+        for device in devices:
+            key = (device.major, device.minor)
+            rates[key] = replace(rates.get(key, DeviceRate(major=key[0], minor=key[1])), **{name: device.rate})
+    return tuple(rates.values())
+
+
+def with_loop(rates: tuple[DeviceRate, ...], loop: str) -> tuple[DeviceRate, ...]:
+    """The same rates for the writable layer's loop device ("loop3"), which is a block device of its own."""
+    if not loop or not rates:
+        return ()
+    return (replace(rates[0], major=LOOP_MAJOR, minor=int(loop.removeprefix("loop"))),)

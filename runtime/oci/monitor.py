@@ -1,0 +1,127 @@
+"""The parent of one container, in a session of its own: makes it, keeps its output, writes how it ended, takes it away.
+
+It outlives engine and launcher; nothing but its container ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import RuntimeFault
+from runtime.kernel import process
+from runtime.kernel.cgroups import CgroupFault, Cgroups
+from runtime.oci import handshake, lifecycle
+from runtime.oci.logfile import LogFile
+from runtime.oci.session import Phase, Pipes, Session
+from runtime.oci.spec import Spec
+from runtime.oci.state import CONFIG, LOG_FOLDER, STATE, ExitRecord, State
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    id: str
+    bundle: Path
+    attach: Path
+    log: dict[str, int]
+    stdin: bool
+    stdin_once: bool
+
+
+def run(request: dict[str, Any], control: socket.socket) -> None:
+    """Everything a monitor does, from the launcher's fork to its end. `request` is a LaunchRequest as JSON."""
+    process.set_name("moorage-monitor")
+    wanted = _Wanted(
+        **{**request, "bundle": Path(request["bundle"]), "attach": Path(request["attach"])},
+    )
+    try:
+        spec = Spec.read(wanted.bundle / CONFIG)
+        _live(wanted, spec, control)
+    except (OSError, ValueError, RuntimeFault) as error:
+        fault = error if isinstance(error, OSError | RuntimeFault) else RuntimeFault(str(error))
+        handshake.try_send(control, handshake.Failed.of("2 monitor", fault))
+
+
+def _live(wanted: _Wanted, spec: Spec, control: socket.socket) -> None:
+    bundle, options = wanted.bundle, wanted.log
+    log = LogFile(bundle / LOG_FOLDER, file_bytes=options["file_bytes"], total_bytes=options["total_bytes"])
+    pipes = Pipes.make(stdin=wanted.stdin, owner=spec.linux.uid_mappings[0].host_id)
+    session = Session(control=control, pipes=pipes, attach=wanted.attach, log=log, rate_bps=options["rate_bps"])
+    session.attach.stdin_once = wanted.stdin_once
+    with ExitStack() as undo:
+        undo.callback(session.attach.close)
+        created = lifecycle.create(spec, bundle, pipes.theirs, control)
+        undo.callback(lifecycle.undo, created, spec.linux.cgroups_path)
+        pipes.close_theirs()
+        for note in created.notes:
+            log.note(note)
+        state = _write_state(wanted, spec, created)
+        undo.callback((bundle / STATE).unlink)
+        _say_ready(control, created)
+        undo.pop_all()
+
+    code, signum = session.run(created.gate, created.pidfd, lambda at: replace(state, started_ns=at).write(bundle))
+    group = spec.linux.cgroups_path
+    if session.phase is Phase.RUNNING:
+        _record(created.cgroups, group, session.started_ns, code, signum).write(bundle)
+    if log.lost_bytes:
+        log.note(f"{log.lost_bytes} bytes of output were lost: the host's disk is full")
+    session.finish_clients()
+    take_away(created.cgroups, group)
+    if session.phase is not Phase.RUNNING:
+        (bundle / STATE).unlink(missing_ok=True)
+
+
+def _write_state(wanted: _Wanted, spec: Spec, created: lifecycle.Created) -> State:
+    state = State(
+        id=wanted.id,
+        monitor=process.ProcessRef.of(os.getpid()),
+        init=process.ProcessRef.of(created.pid),
+        cgroup=spec.linux.cgroups_path,
+        attach=str(wanted.attach),
+        loop=created.loop,
+        created_ns=time.time_ns(),
+    )
+    state.write(wanted.bundle)
+    return state
+
+
+def _say_ready(control: socket.socket, created: lifecycle.Created) -> None:
+    own = os.pidfd_open(os.getpid())
+    try:
+        handshake.send(control, handshake.Ready(os.getpid(), created.pid, created.loop), [own])
+    finally:
+        os.close(own)
+
+
+def _record(cgroups: Cgroups, group: str, started_ns: int, code: int, signum: int) -> ExitRecord:
+    kills, limit, usage = 0, 0, {}
+    with contextlib.suppress(OSError):
+        sample = cgroups.sample(group)
+        kills, limit = sample.oom_kills, sample.memory_limit_bytes
+        usage = {"cpu_ns": sample.cpu_ns, "read_bytes": sample.read_bytes, "write_bytes": sample.write_bytes}
+    reason = f"killed for want of memory: all of its {limit >> 20} MB were in use" if kills and limit else ""
+    return ExitRecord(
+        code=code,
+        signal=signum,
+        oom_killed=kills > 0,
+        oom_kills=kills,
+        started_ns=started_ns,
+        finished_ns=time.time_ns(),
+        memory_limit_bytes=limit,
+        reason=reason,
+        usage=usage,
+    )
+
+
+def take_away(cgroups: Cgroups, group: str) -> None:
+    """End what is left in the group (an exec on its way, say) and remove it."""
+    with contextlib.suppress(CgroupFault, OSError):  # `reap_orphan` and doctor find what stays
+        cgroups.kill(group)
+        cgroups.remove(group)

@@ -1,0 +1,143 @@
+"""Becoming the program: identity, limits, capabilities, filter, then execve. The last steps of an init and of an exec."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.kernel import capabilities, syscalls
+from runtime.oci import seccomp_profile, users
+from runtime.oci.handshake import StartFailed
+from runtime.oci.spec import DEFAULT_PATH, Process, Seccomp
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Descriptors for the program: `stdin` -1 means its own /dev/null."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+def take_streams(streams: Streams, keep: socket.socket) -> None:
+    """Put the streams on 0 to 2 and close every descriptor but the socket's (close-on-exec), whatever else was inherited."""
+    stdin = os.open("/dev/null", os.O_RDONLY) if streams.stdin < 0 else streams.stdin
+    for number, fd in enumerate([os.dup(fd) for fd in (stdin, streams.stdout, streams.stderr)]):
+        os.dup2(fd, number)  # from duplicates, so that no stream overwrites another's source
+    kept = keep.fileno()
+    if kept > 3:
+        syscalls.close_range(3, kept - 1)
+    syscalls.close_range(kept + 1)
+
+
+def identify(process: Process) -> users.Identity:
+    """Who the program runs as."""
+    if process.user.username:
+        return users.resolve(process.user.username)
+    return users.Identity(process.user.uid, process.user.gid, process.user.additional_gids)
+
+
+def enter_folder(cwd: str) -> None:
+    """Change into the working folder, made when it is missing, as Docker does."""
+    try:
+        os.chdir(cwd)
+    except FileNotFoundError:
+        Path(cwd).mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.chdir(cwd)
+
+
+def own_streams(identity: users.Identity) -> None:
+    """Give the pipes on 0 to 2 to the user, so that it can open /dev/stdout again."""
+    for fd in (0, 1, 2):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, identity.uid, identity.gid)
+
+
+def confine(process: Process, identity: users.Identity, profile: Seccomp | None) -> None:
+    """Take the identity, capabilities, no_new_privs and filter. Nothing that needs rights can follow."""
+    sets = process.capabilities
+    if process.user.umask is not None:
+        os.umask(process.user.umask)
+    capabilities.drop_bounding(capabilities.mask(sets.bounding))
+    if profile is not None and not process.no_new_privileges:
+        syscalls.seccomp(
+            seccomp_profile.program(profile)
+        )  # without no_new_privs it needs CAP_SYS_ADMIN, so before capset
+    os.setgroups(list(identity.groups))
+    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
+    root = identity.uid == 0
+    capabilities.apply(
+        effective=capabilities.mask(sets.effective) if root else capabilities.mask(sets.ambient),
+        permitted=capabilities.mask(sets.permitted),
+        inheritable=capabilities.mask(sets.inheritable),
+        ambient=capabilities.mask(sets.ambient),
+    )
+    if process.no_new_privileges:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if profile is not None:
+            syscalls.seccomp(seccomp_profile.program(profile))
+
+
+def default_signals() -> None:
+    """Undo what the interpreter set: an ignored SIGPIPE would reach the program."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def environment(process: Process, identity: users.Identity) -> dict[str, str]:
+    """The environment, with PATH and HOME where they are missing."""
+    found = dict(entry.partition("=")[::2] for entry in process.env if "=" in entry)
+    found.setdefault("PATH", DEFAULT_PATH)
+    found.setdefault("HOME", identity.home or "/")
+    return found
+
+
+def execute(process: Process, env: dict[str, str], step: str) -> None:
+    """execve; returns only by raising StartFailed in Docker's words (its clients derive 126 and 127 from them)."""
+    name = process.args[0]
+    tries = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")]
+    failure = errno.ENOENT
+    for path in tries:
+        try:
+            os.execve(path, list(process.args), env)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                raise StartFailed(step, error.errno or 0, f'exec: "{name}": {_text(error)}') from error
+            failure = errno.EACCES if error.errno == errno.EACCES else failure
+    if failure == errno.EACCES:
+        raise StartFailed(step, failure, f'exec: "{name}": permission denied')
+    words = "no such file or directory" if "/" in name else "executable file not found in $PATH"
+    raise StartFailed(step, failure, f'exec: "{name}": {words}')
+
+
+def _text(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def limit(pid: int, process: Process) -> list[str]:
+    """Set another process's resource limits; a hard limit that may not be raised is held, and said so."""
+    notes = []
+    for wanted in process.rlimits:
+        kind: int = getattr(resource, wanted.type, -1)
+        if kind < 0:
+            raise StartFailed("2 clone", errno.EINVAL, f"{wanted.type} is no resource limit")
+        try:
+            resource.prlimit(pid, kind, (wanted.soft, wanted.hard))
+        except (PermissionError, ValueError):
+            hard = (
+                min(resource.prlimit(pid, kind)[1], wanted.hard) if wanted.hard >= 0 else resource.prlimit(pid, kind)[1]
+            )
+            resource.prlimit(pid, kind, (min(wanted.soft, hard) if wanted.soft >= 0 else hard, hard))
+            notes.append(f"{wanted.type} is held at {hard}: the host allows no more.")
+    return notes

@@ -14,7 +14,6 @@ from portal.api_openapi import describe
 from portal.audit.api import router as audit
 from portal.errors import Invalid, NotFound, PortalError, problem_response
 from portal.fleet.api import router as fleet
-from portal.hosting.api import router as hosting
 from portal.plans.api import router as plans
 from portal.releases.api import router as releases
 from portal.telemetry.api import router as telemetry
@@ -36,7 +35,7 @@ api = PortalApi(
     docs_url=None,
     urls_namespace="api",
 )
-for _router in (accounts, hosting, releases, plans, fleet, telemetry, audit):
+for _router in (accounts, releases, plans, fleet, telemetry, audit):
     api.add_router("", _router)
 
 

@@ -25,7 +25,7 @@ from portal.releases.deploy_asgi import deploy_app  # noqa: E402
 from portal.static_tree import StaticFiles  # noqa: E402
 from portal.telemetry.routing import websocket_urlpatterns  # noqa: E402
 
-_DEPLOY = re.compile(r"/api/v1/apps/[^/]+/deployments/?")
+_DEPLOY = re.compile(r"/api/v1/apps/[^/]+/(deployments|rollback)/?")
 
 _static = StaticFiles(settings.STATIC_ROOT, settings.STATIC_DIGEST)
 _websockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))

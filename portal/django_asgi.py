@@ -30,7 +30,8 @@ class DjangoApp(ASGIHandler):
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Run the chain in the pool; asynchronous views run on this loop from within it."""
-        return await in_pool(self._pool, self._respond)(request)
+        response: HttpResponseBase = await in_pool(self._pool, self._respond)(request)
+        return response
 
     def _respond(self, request: HttpRequest) -> HttpResponseBase:
         close_old_connections()

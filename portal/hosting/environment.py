@@ -36,7 +36,7 @@ def seal(environment: Mapping[str, str]) -> bytes:
     return secrets.encrypt(json.dumps(dict(environment), sort_keys=True).encode())
 
 
-def unseal(sealed: bytes) -> dict[str, str]:
+def unseal(sealed: bytes | memoryview) -> dict[str, str]:
     """The inverse of `seal`."""
     plain: dict[str, str] = json.loads(secrets.decrypt(sealed))
     return plain

@@ -1,0 +1,99 @@
+"""`/apps/…/deployments`, `/releases`, plans that are changed, usage. Deploying itself is raw ASGI (`deploy_asgi`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router, Schema
+
+from portal.accounts.access import get_team
+from portal.api_auth import acting
+from portal.api_paging import page
+from portal.hosting.access import get_app
+from portal.hosting.usage import reserved_by
+from portal.images.models import Blob
+from portal.plans.access import get_plan
+from portal.plans.actions import quota_of, sums_of
+from portal.plans.api import PlanFields, PlanOut
+from portal.plans.models import Plan
+from portal.releases import actions
+from portal.releases.access import get_deployment
+from portal.releases.api_apps import loaded
+from portal.releases.api_apps import router as apps_router
+from portal.releases.models import Deployment, DeploymentState, Release
+from portal.releases.schemas import DeploymentOut, DeploymentsOut, ReleasesOut, deployment_body, release_body
+
+router = Router(tags=["deployments"])
+router.add_router("", apps_router)
+
+
+class SumsOut(Schema):
+    """Figures in the dimensions of a quota."""
+
+    apps: int
+    instances: int
+    cpu_millicores: int
+    memory_bytes: int
+    disk_bytes: int
+    image_bytes: int
+
+
+class UsageOut(Schema):
+    """What a team has reserved (plans times instances) of its quota."""
+
+    team: str
+    used: SumsOut
+    quota: SumsOut
+
+
+@router.get("/apps/{app}/deployments", response=DeploymentsOut, operation_id="list_deployments")
+def deployments(request: HttpRequest, app: str, cursor: str = "", limit: int = 50) -> dict[str, Any]:
+    """The app's deployments, newest first."""
+    row = get_app(acting(request), app)
+    rows = Deployment.objects.filter(app=row).select_related("app__team", "release__image", "created_by")
+    found, following = page(rows, by="-number", cursor=cursor, limit=limit)
+    return {"items": [deployment_body(deployment) for deployment in found], "next": following}
+
+
+@router.get("/apps/{app}/deployments/{number}", response=DeploymentOut, operation_id="get_deployment")
+def deployment_detail(request: HttpRequest, app: str, number: int) -> dict[str, Any]:
+    """One deployment with its events."""
+    return loaded(get_deployment(acting(request), app, number))
+
+
+@router.post("/apps/{app}/deployments/{number}/cancel", response=DeploymentOut, operation_id="cancel_deployment")
+def cancel(request: HttpRequest, app: str, number: int) -> dict[str, Any]:
+    """End a deployment under way; the old instances serve on. 409 when it has ended."""
+    actor = acting(request)
+    return loaded(actions.cancel(actor, get_deployment(actor, app, number, "deploy")))
+
+
+@router.get("/apps/{app}/releases", response=ReleasesOut, operation_id="list_releases")
+def releases(request: HttpRequest, app: str, cursor: str = "", limit: int = 50) -> dict[str, Any]:
+    """The app's releases, newest first."""
+    row = get_app(acting(request), app)
+    rows = Release.objects.filter(app=row).select_related("image", "created_by")
+    found, following = page(rows, by="-number", cursor=cursor, limit=limit)
+    live = Deployment.objects.filter(app=row, state=DeploymentState.LIVE).values_list("release_id", flat=True).first()
+    return {"items": [release_body(release, row, live=release.pk == live) for release in found], "next": following}
+
+
+@router.patch("/plans/{plan}", response=PlanOut, operation_id="update_plan", tags=["plans"])
+def patch_plan(request: HttpRequest, plan: str, body: PlanFields) -> Plan:
+    """Change a plan (operators); running containers get its limits within seconds."""
+    actor = acting(request)
+    return actions.change_plan(actor, get_plan(actor, plan, "operate"), body.given())
+
+
+@router.get("/teams/{team}/usage", response=UsageOut, operation_id="get_usage", tags=["plans"])
+def usage(request: HttpRequest, team: str) -> dict[str, Any]:
+    """What a team has reserved, beside its quota."""
+    row = get_team(acting(request), team)
+    image_bytes = Blob.objects.filter(images__team=row).distinct().values_list("size_bytes", flat=True)
+    used = {**_fields(reserved_by(row)), "image_bytes": sum(image_bytes)}
+    return {"team": row.slug, "used": used, "quota": _fields(sums_of(quota_of(row)))}
+
+
+def _fields(sums: Any) -> dict[str, int]:
+    return {name: getattr(sums, name) for name in SumsOut.model_fields}

@@ -25,6 +25,7 @@ class WorkerConfig:
     bind: str
     port: int
     domain: str
+    scheme: str
     portal_host: str
     portal_url: str
     redis_url: str
@@ -91,6 +92,12 @@ def _name(variable: str, text: str) -> str:
     return text
 
 
+def _scheme(text: str) -> str:
+    if text not in {"http", "https"}:
+        raise ConfigFault(f"MOORAGE_SCHEME is {text!r}.", "Give http, or https when TLS ends in front of this host.")
+    return text
+
+
 def _portal_url(text: str) -> str:
     if not text.startswith(("unix:/", "http://", "https://")):
         raise ConfigFault(f"MOORAGE_PORTAL_URL is {text!r}.", "Give unix:/path/to.sock, http://… or https://….")
@@ -112,6 +119,7 @@ def load(environ: Mapping[str, str] = os.environ) -> WorkerConfig:
         bind=environ.get("MOORAGE_BIND", "127.0.0.1" if domain == "localhost" else "0.0.0.0"),
         port=port,
         domain=domain,
+        scheme=_scheme(environ.get("MOORAGE_SCHEME", "http")),
         portal_host=_name("MOORAGE_PORTAL_HOST", environ.get("MOORAGE_PORTAL_HOST", "localhost")),
         portal_url=_portal_url(environ.get("MOORAGE_PORTAL_URL", f"unix:{run}/web.sock")),
         redis_url=environ.get("MOORAGE_REDIS_URL", f"unix://{run}/valkey.sock"),

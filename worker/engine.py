@@ -5,6 +5,8 @@ The SDK costs 19 MB: only `worker.converge` imports this module, never the agent
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from worker.errors import EngineFault
 from worker.protocol import LABEL_APP, DesiredInstance, GroupLimits, HostFacts, Limits
 
 CALL_TIMEOUT_S = 20.0
-PULL_TIMEOUT_S = 120.0  # of silence: a pull tells of its progress all the time
+PULL_SILENCE_S = 120.0  # a pull tells of its progress all the time; longer silence is a failure
 LAST_LOG_LINES = 20
 LINE_CHARACTERS = 500
 
@@ -99,19 +101,27 @@ class Engine:
     def pull(self, wanted: DesiredInstance, progress: Callable[[int], None]) -> None:
         """Pull by digest with the short token; `progress` hears of bytes so far. Raises EngineFault with the engine's words."""
         api = self._api()
-        token = {"registrytoken": wanted.image.pull_token} if wanted.image.pull_token else {"auth": ""}
+        auth = base64.urlsafe_b64encode(json.dumps({"registrytoken": wanted.image.pull_token}).encode()).decode()
         layers: dict[str, int] = {}
         with _faults(f"pull {wanted.image.digest[:19]}"):
-            rows = api.pull(
-                wanted.image.repository, tag=wanted.image.digest, stream=True, decode=True, auth_config=token
+            answer = api.post(  # not `APIClient.pull`: that one has no deadline
+                f"{api.base_url}/v{api.api_version}/images/create",
+                params={"fromImage": wanted.image.repository, "tag": wanted.image.digest},
+                headers={"X-Registry-Auth": auth},
+                stream=True,
+                timeout=PULL_SILENCE_S,
             )
-            for row in rows:
-                if row.get("error"):
-                    raise EngineFault(f"pull failed: {row['error']}")
-                layers[row.get("id", "")] = (row.get("progressDetail") or {}).get("current") or layers.get(
-                    row.get("id", ""), 0
-                )
-                progress(sum(layers.values()))
+            with answer:
+                if answer.status_code >= 400:
+                    raise EngineFault(f"pull failed: {_message(answer)}")
+                for line in answer.iter_lines():
+                    row = json.loads(line) if line else {}
+                    if row.get("error"):
+                        raise EngineFault(f"pull failed: {row['error']}")
+                    done = (row.get("progressDetail") or {}).get("current")
+                    if done:
+                        layers[row.get("id", "")] = done
+                        progress(sum(layers.values()))
 
     def create(self, wanted: DesiredInstance) -> str:
         """Create the container (and its team's network before it) and answer its id; an existing one of that name is taken."""
@@ -213,19 +223,10 @@ class Engine:
 
 def _group_resources(limits: Limits) -> dict[str, Any]:
     """Limits of a group; what only an instance has (disk size, network, log) is left out."""
-    kept = (
-        "NanoCpus",
-        "CpuShares",
-        "Memory",
-        "MemorySwap",
-        "PidsLimit",
-        "DiskReadBps",
-        "DiskWriteBps",
-        "DiskReadIOps",
-        "DiskWriteIOps",
-    )
     found = plan.resources(limits)
-    return {key: found[key] for key in kept}
+    return {
+        key: value for key, value in found.items() if key not in ("DiskSize", "RateIn", "RateOut", "LogRate", "LogSize")
+    }
 
 
 def _message(answer: Any) -> str:
@@ -245,7 +246,7 @@ def _faults(doing: str) -> Iterator[None]:
         raise EngineFault(f"The engine refused to {doing}: {error.explanation or error}") from error
     except requests.exceptions.Timeout as error:
         raise EngineFault(f"The engine did not answer in time when asked to {doing}.") from error
-    except (requests.exceptions.RequestException, docker.errors.DockerException, OSError) as error:
+    except (requests.exceptions.RequestException, docker.errors.DockerException, OSError, ValueError) as error:
         raise EngineFault(
             f"The engine could not be reached to {doing}.", f"Is it running? ({type(error).__name__})"
         ) from error

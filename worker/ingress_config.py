@@ -1,0 +1,141 @@
+"""haproxy.cfg and the files beside it, as text. Pure: the same table gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.ingress_pages import PAGES, PageText, error_file, log_format, plain
+from worker.ingress_table import Table
+
+ROUTES_FILE, CONFIG_FILE, HOSTS_MAP, STATES_MAP, PAGES_FOLDER = (
+    "routes.json",
+    "haproxy.cfg",
+    "hosts.map",
+    "states.map",
+    "pages",
+)
+STATE_PAGES = ("starting", "stopped", "failed", "unreachable", "deleted")
+APP_ERROR, PORTAL_ERROR = "unreachable.http", "portal.http"
+PORTAL_TIMEOUT_S = 660  # longer than the longest `wait=` of 600 s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingress:
+    """What the configuration depends on besides the routes. `maxconn` comes from the hard limit of open files."""
+
+    home: Path
+    binds: tuple[str, ...]
+    admin_socket: Path
+    web_socket: Path
+    portal_names: tuple[str, ...]
+    scheme: str = "http"
+    maxconn: int = 9000
+
+
+def files(ingress: Ingress, table: Table) -> dict[str, str]:
+    """All files below `ingress.home`, by relative name. HAProxy started with them serves exactly `table`."""
+    digest = skeleton_digest(ingress, table.slots)
+    found = {f"{PAGES_FOLDER}/{name}.html": log_format(PAGES[name]) for name in (*STATE_PAGES, "unknown")}
+    found[f"{PAGES_FOLDER}/{APP_ERROR}"] = error_file(PAGES["unreachable"])
+    found[f"{PAGES_FOLDER}/{PORTAL_ERROR}"] = error_file(PAGES["portal"])
+    found[HOSTS_MAP] = map_text(table.hosts)
+    found[STATES_MAP] = map_text(table.states)
+    found[ROUTES_FILE] = json.dumps(table.to_json(), separators=(",", ":"))
+    found[CONFIG_FILE] = "\n".join((*_head(ingress, digest), *_backends(ingress, table), ""))
+    return found
+
+
+def map_text(rows: dict[str, str]) -> str:
+    """A map file; the first line keeps an empty one from being nothing."""
+    return "# name value\n" + "".join(f"{key} {value}\n" for key, value in sorted(rows.items()))
+
+
+def skeleton_digest(ingress: Ingress, slots: int) -> str:
+    """Digest of all that only a reload can change: the configuration without servers, and the pages."""
+    pages = [log_format(p) + error_file(p) for p in PAGES.values()]
+    text = "\n".join((*_head(ingress, ""), *_backends(ingress, Table(slots=slots)), *pages))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _head(i: Ingress, digest: str) -> Iterable[str]:
+    yield from (
+        "# Written by worker.ingress; edits are lost. The routes are in routes.json.",
+        "global",
+        f"  setenv MOORAGE_CONFIG {digest or 'none'}",
+        f"  stats socket {i.admin_socket} mode 600 level admin expose-fd listeners",
+        f"  maxconn {i.maxconn}",
+        "  hard-stop-after 1h",
+        "defaults",
+        "  mode http",
+        "  timeout connect 3s",
+        "  timeout http-request 30s",
+        "  timeout http-keep-alive 60s",
+        f"  timeout client {PORTAL_TIMEOUT_S}s",
+        "  timeout server 300s",
+        "  timeout tunnel 24h",
+        "  timeout client-fin 30s",
+        "  retries 3",
+        "  option redispatch 1",
+        "  retry-on conn-failure empty-response",
+        "frontend web",
+        *(f"  bind {b}" for b in i.binds),
+    )
+    yield from _request_rules(i)
+
+
+def _request_rules(i: Ingress) -> Iterable[str]:
+    yield from (
+        "  http-request set-var(txn.host) req.hdr(host),host_only,lower",
+        "  http-request set-var(txn.id) uuid()",
+        "  http-request del-header ^x-forwarded- -m reg",
+        "  http-request del-header ^(forwarded|x-real-ip|proxy)$ -m reg",
+        "  http-request set-header X-Forwarded-For %[src]",
+        f"  http-request set-header X-Forwarded-Proto {i.scheme}",
+        "  http-request set-header X-Forwarded-Host %[req.hdr(host)]",
+        "  http-request set-header X-Request-ID %[var(txn.id)]",
+        "  http-response set-header X-Request-ID %[var(txn.id)]",
+        # A request that may change something is never sent twice; connection failures are retried all the same.
+        "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
+        f"  acl is_portal var(txn.host) -m str {' '.join(i.portal_names)}",
+        f"  http-request set-var(txn.backend) var(txn.host),map({i.home / HOSTS_MAP}) if !is_portal",
+        f"  http-request set-var(txn.state) var(txn.host),map({i.home / STATES_MAP},unknown) if !is_portal",
+        "  acl has_backend var(txn.backend) -m found",
+        "  acl wants_html req.hdr(accept) -m sub text/html",
+    )
+    for name in (*STATE_PAGES, "unknown"):
+        yield from _return_rules(i, name, PAGES[name])
+    yield "  use_backend portal if is_portal"
+    yield "  use_backend %[var(txn.backend)]"
+
+
+def _return_rules(i: Ingress, name: str, page: PageText) -> Iterable[str]:
+    when = f"if !is_portal !has_backend {{ var(txn.state) -m str {name} }}"
+    retry = f" hdr Retry-After {page.refresh_s or 30}" if page.status == 503 else ""
+    extra = f"hdr Cache-Control no-store hdr X-Request-ID %[var(txn.id)]{retry}"
+    file = i.home / PAGES_FOLDER / f"{name}.html"
+    line = plain(page, "%[var(txn.host)]").strip().replace('"', "").replace("'", "’")
+    yield f'  http-request return status {page.status} content-type "text/html; charset=utf-8" lf-file {file} {extra} {when} wants_html'
+    yield f'  http-request return status {page.status} content-type "text/plain; charset=utf-8" lf-string "{line}\\n" {extra} {when}'
+
+
+def _backends(i: Ingress, table: Table) -> Iterable[str]:
+    error = i.home / PAGES_FOLDER
+    yield from (
+        "backend portal",
+        f"  timeout server {PORTAL_TIMEOUT_S}s",
+        "  retries 5",
+        *(f"  errorfile {code} {error / PORTAL_ERROR}" for code in (502, 503, 504)),
+        f"  server web unix@{i.web_socket}",
+    )
+    by_slot = {r.slot: r for r in table.routes if r.slot is not None}
+    for slot in range(table.slots):
+        yield f"backend app_{slot}"
+        yield "  balance leastconn"
+        yield from (f"  errorfile {code} {error / APP_ERROR}" for code in (502, 503, 504))
+        route = by_slot.get(slot)
+        if route:
+            yield from (f"  server {s.name} {s.address}:{s.port}" for s in route.servers)

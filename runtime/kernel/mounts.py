@@ -6,6 +6,7 @@ root: paths are opened with RESOLVE_IN_ROOT.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ ATTRIBUTES = {
     "noatime": syscalls.MOUNT_ATTR_NOATIME,
     "strictatime": syscalls.MOUNT_ATTR_STRICTATIME,
 }
+_MAX_LINKS = 40
 _NO_DATA = {
     "rw",
     "suid",
@@ -97,18 +99,40 @@ def target_inside(root_fd: int, path: str, *, folder: bool) -> int:
         return open_inside(root_fd, path)
     except FileNotFoundError:
         pass
-    parts = [part for part in PurePosixPath(path).parts if part not in ("/", ".", "..")]
-    here = os.dup(root_fd)
-    for depth, name in enumerate(parts, 1):
-        step = "/".join(parts[:depth])
-        try:
-            below = open_inside(root_fd, step)
-        except FileNotFoundError:
-            _make_entry(here, name, folder=folder or depth < len(parts))
-            below = open_inside(root_fd, step)
+    done: list[str] = []
+    rest = [part for part in PurePosixPath(path).parts if part != "/"]
+    links = 0
+    while rest:
+        name = rest.pop(0)
+        if name == "..":
+            done = done[:-1]
+            continue
+        link = _step(root_fd, done, name, folder=folder or bool(rest))
+        if link is None:
+            done.append(name)
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        done = [] if link.startswith("/") else done
+        rest = [part for part in PurePosixPath(link).parts if part != "/"] + rest
+    return open_inside(root_fd, "/".join(done))
+
+
+def _step(root_fd: int, done: list[str], name: str, *, folder: bool) -> str | None:
+    """One component below `done`, made when it is missing. Returns what a symbolic link, maybe a dangling one, leads to."""
+    parent = open_inside(root_fd, "/".join(done))
+    try:
+        here = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        _make_entry(parent, name, folder=folder)
+        return None
+    else:
+        found = os.readlink("", dir_fd=here) if stat.S_ISLNK(os.fstat(here).st_mode) else None
         os.close(here)
-        here = below
-    return here
+        return found
+    finally:
+        os.close(parent)
 
 
 def _make_entry(parent: int, name: str, *, folder: bool) -> None:
@@ -133,12 +157,12 @@ def attach(mount_fd: int, target_fd: int) -> None:
 
 
 def attach_root(root_fd: int) -> None:
-    """Attach a detached mount over "/": what is mounted below it must be attached to this namespace. "/" still names the old."""
+    """Attach a detached mount over "/", so that others may be attached below it; "/" still names the old root."""
     syscalls.move_mount(root_fd, syscalls.AT_FDCWD, "/")
 
 
 def enter_root(root_fd: int) -> None:
-    """Make the mount attached by `attach_root` the root and let go of the old one (pivot_root(2), "pivot_root(".", ".")")."""
+    """Make the mount attached by `attach_root` the root and let go of the old one (pivot_root(2), NOTES)."""
     os.fchdir(root_fd)
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)

@@ -163,7 +163,7 @@ class LauncherClient:
     async def start(self) -> None:
         """Start the launcher now, to have it warm; nothing happens while one runs."""
         async with self._starting:
-            if self._process and self._process.returncode is None and self._socket:
+            if self._alive():
                 return
             self._forget()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -196,34 +196,54 @@ class LauncherClient:
 
     async def launch(self, request: LaunchRequest) -> Launched:
         """Make a container up to its gate. Raises StartFailed(step, errno, text) with everything undone."""
-        for name in (EXIT,):
-            (request.bundle / name).unlink(missing_ok=True)
+        (request.bundle / EXIT).unlink(missing_ok=True)
         return await self._ask("launch", request, request.bundle / EXIT)
 
     async def exec(self, request: ExecRequest) -> Launched:
         """Make a further process in a container up to its gate. Raises StartFailed."""
         return await self._ask("exec", request, request.bundle / EXEC_FOLDER / f"{request.id}.json")
 
-    async def _ask(self, op: str, request: LaunchRequest | ExecRequest, record: Path) -> Launched:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        try:
-            await self._send(op, request, theirs)
-            message, fds = await _receive(ours)
-            if isinstance(message, handshake.Ready):
-                return Launched(message, fds[0], record, ours, request.attach)
-            if message is not None:
-                await _receive(ours)  # the end: everything is undone
-        except BaseException:
-            ours.close()
-            raise
-        ours.close()
+    async def _ask(
+        self, op: str, request: LaunchRequest | ExecRequest, record: Path, *, again: bool = True
+    ) -> Launched:
+        message, fds, control = await self._call(op, request)
+        if isinstance(message, handshake.Ready):
+            return Launched(message, fds[0], record, control, request.attach)
+        control.close()
         if isinstance(message, handshake.Failed):
             raise message.error()
         if op == "launch":
             await asyncio.to_thread(reap_orphan, request.bundle)
             record.unlink(missing_ok=True)
+        request.attach.unlink(missing_ok=True)
+        if again and not self._alive():
+            return await self._ask(op, request, record, again=False)
         raise StartFailed("2 monitor", 0, "the monitor ended before the gate was reached")
+
+    async def _call(
+        self, op: str, request: LaunchRequest | ExecRequest
+    ) -> tuple[handshake.Message | None, list[int], socket.socket]:
+        """The first message of a new monitor (None: it is gone) and the socket to it; after Failed everything is undone."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            await self._send(op, request, theirs)
+            message, fds = await _receive(ours)
+            if isinstance(message, handshake.Failed):
+                await _receive(ours)
+        except BaseException:
+            ours.close()
+            raise
+        return message, fds, ours
+
+    def _alive(self) -> bool:
+        """Whether the launcher still holds its end."""
+        try:
+            return self._socket is not None and self._socket.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     async def _send(self, op: str, request: LaunchRequest | ExecRequest, theirs: socket.socket) -> None:
         body = os.memfd_create("request")

@@ -16,7 +16,18 @@ from portal.accounts.actor import Actor
 from portal.errors import Invalid, NotFound, PortalError
 from portal.images import actions, uploads
 from portal.images.actions import in_pool
-from portal.images.asgi_http import ClientGone, Receive, Scope, Send, answer, answer_json, body, headers_of, refuse
+from portal.images.asgi_http import (
+    ClientGone,
+    Incoming,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_json,
+    body,
+    headers_of,
+    refuse,
+)
 from portal.images.ingest import refusals
 from portal.images.models import Image, Upload
 from portal.images.registry_asgi import registry_app
@@ -75,15 +86,15 @@ class UploadsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every refusal is problem+json."""
-        headers = headers_of(scope)
+        headers, incoming = headers_of(scope), Incoming(receive)
         try:
-            await self._serve(scope, headers, receive, send)
+            await self._serve(scope, headers, incoming, send)
         except PortalError as error:
-            await refuse(send, receive, error, _TUS)
+            await refuse(send, incoming, error, _TUS)
         except ClientGone:
             return  # what came is in the file; the client asks for its offset and goes on
 
-    async def _serve(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, headers: dict[str, str], receive: Incoming, send: Send) -> None:
         method = _method(scope, headers)
         upload_id = scope["path"].removeprefix(PREFIX).strip("/")
         if method == "OPTIONS":
@@ -110,7 +121,7 @@ class UploadsApp:
         else:
             raise PortalError(f"{method[:20]} is not used here.", code="method_not_allowed", status=405)
 
-    async def _create(self, actor: Actor, headers: dict[str, str], receive: Receive, send: Send) -> None:
+    async def _create(self, actor: Actor, headers: dict[str, str], receive: Incoming, send: Send) -> None:
         size = _number(headers, "upload-length")
         facts = metadata(headers.get("upload-metadata", ""))
         app = await in_pool(self._load_app, actor, facts.get("app", ""))
@@ -122,7 +133,7 @@ class UploadsApp:
         await answer(send, 201, headers=fields)
 
     async def _append(
-        self, actor: Actor, upload: Upload, headers: dict[str, str], receive: Receive, send: Send
+        self, actor: Actor, upload: Upload, headers: dict[str, str], receive: Incoming, send: Send
     ) -> None:
         if headers.get("content-type") != "application/offset+octet-stream":
             raise PortalError(
@@ -139,7 +150,7 @@ class UploadsApp:
         upload: Upload,
         offset: int,
         headers: dict[str, str],
-        receive: Receive,
+        receive: Incoming,
         send: Send,
         *,
         status: int,

@@ -23,6 +23,20 @@ class ClientGone(Exception):
     """The client closed the connection in the middle of its body."""
 
 
+class Incoming:
+    """A request's `receive` that remembers whether the body has ended: asking once more would wait for the client to leave."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def __call__(self) -> dict[str, Any]:
+        """The next message."""
+        message = await self._receive()
+        self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+
 def headers_of(scope: Scope) -> dict[str, str]:
     """Request headers by lower-case name; of a repeated one the last."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -33,16 +47,14 @@ def query_of(scope: Scope) -> dict[str, list[str]]:
     return parse_qs(scope["query_string"].decode("latin-1"))
 
 
-async def body(receive: Receive) -> AsyncIterator[bytes]:
+async def body(receive: Incoming) -> AsyncIterator[bytes]:
     """The request's body as it comes; raises ClientGone when it ends before its end."""
-    while True:
+    while not receive.ended:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         if chunk := message.get("body", b""):
             yield chunk
-        if not message.get("more_body", False):
-            return
 
 
 async def answer(send: Send, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
@@ -59,7 +71,7 @@ async def answer_json(send: Send, status: int, value: Any, headers: Mapping[str,
     await answer(send, status, json.dumps(value).encode(), fields)
 
 
-async def refuse(send: Send, receive: Receive, error: PortalError, headers: Mapping[str, str] | None = None) -> None:
+async def refuse(send: Send, receive: Incoming, error: PortalError, headers: Mapping[str, str] | None = None) -> None:
     """problem+json at once, while the rest of the body is read and thrown away up to a limit.
 
     Closing instead would give urllib and `curl -H Expect:` a connection reset in place of the answer.
@@ -75,7 +87,7 @@ async def refuse(send: Send, receive: Receive, error: PortalError, headers: Mapp
     await send({"type": "http.response.body", "body": b""})
 
 
-async def discard(receive: Receive) -> None:
+async def discard(receive: Incoming) -> None:
     """Read what is left of a body, up to DISCARD_BYTES and DISCARD_S."""
     left = DISCARD_BYTES
     try:

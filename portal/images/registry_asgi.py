@@ -15,7 +15,17 @@ from portal.accounts.access import actor_of_token
 from portal.accounts.actor import Actor
 from portal.errors import Unauthenticated
 from portal.images import registry
-from portal.images.asgi_http import Receive, Scope, Send, answer_json, discard, headers_of, query_of, send_file
+from portal.images.asgi_http import (
+    Incoming,
+    Receive,
+    Scope,
+    Send,
+    answer_json,
+    discard,
+    headers_of,
+    query_of,
+    send_file,
+)
 from portal.images.registry import Call, Found, RegistryError
 from portal.images.store import blob_store
 from portal.images.tokens import PULL_TOKEN_S, make_pull_token, pull_repository
@@ -34,7 +44,7 @@ async def registry_app(scope: Scope, receive: Receive, send: Send) -> None:
         if error.status == 401:
             fields["www-authenticate"] = _challenge(scope, headers)
         await answer_json(send, error.status, error.body(), fields)
-    await discard(receive)
+    await discard(Incoming(receive))
 
 
 async def _serve(scope: Scope, headers: dict[str, str], send: Send) -> None:

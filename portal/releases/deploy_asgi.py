@@ -18,7 +18,7 @@ from portal.errors import Invalid, NotFound, PortalError
 from portal.hosting.access import get_app
 from portal.hosting.models import App
 from portal.images.actions import check_announced, receive_archive
-from portal.images.asgi_http import ClientGone, Receive, Scope, Send, answer, body, headers_of, query_of, refuse
+from portal.images.asgi_http import ClientGone, Incoming, Receive, Scope, Send, answer, body, headers_of, query_of, refuse
 from portal.images.models import Image
 from portal.images.target import repository_of
 from portal.releases import actions
@@ -47,14 +47,15 @@ class _Call:
 
 async def deploy_app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one deployment or rollback; every refusal is problem+json and lets the client finish sending."""
+    incoming = Incoming(receive)
     try:
         call = await _open(scope)
         if scope["path"].rstrip("/").endswith("/rollback"):
-            deployment = await _roll_back(call, receive)
+            deployment = await _roll_back(call, incoming)
         else:
-            deployment = await _deploy(call, receive)
+            deployment = await _deploy(call, incoming)
     except PortalError as error:
-        await refuse(send, receive, error)
+        await refuse(send, incoming, error)
         return
     except ClientGone:
         return
@@ -80,7 +81,7 @@ def _wait(text: str) -> float:
     return seconds
 
 
-async def _deploy(call: _Call, receive: Receive) -> Deployment:
+async def _deploy(call: _Call, receive: Incoming) -> Deployment:
     key = call.headers.get("idempotency-key", "")
     if len(key) > 100:
         raise Invalid(f"Idempotency-Key has {len(key)} characters; the most is 100.")
@@ -113,7 +114,7 @@ async def _not_empty(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise Invalid("The body is empty.", "Send an image archive: curl -T image.tar …, or JSON with an image's name.")
 
 
-async def _roll_back(call: _Call, receive: Receive) -> Deployment:
+async def _roll_back(call: _Call, receive: Incoming) -> Deployment:
     wanted = await _json(receive)
     number = wanted.get("release")
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
@@ -121,7 +122,7 @@ async def _roll_back(call: _Call, receive: Receive) -> Deployment:
     return await in_thread(actions.rollback, call.actor, call.app, number)
 
 
-async def _json(receive: Receive) -> dict[str, Any]:
+async def _json(receive: Incoming) -> dict[str, Any]:
     content = b""
     async for chunk in body(receive):
         content += chunk

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -139,6 +141,14 @@ def output(bundle: Path) -> str:
     """The text of the log, without stamps and tags."""
     lines = (bundle / "log/current").read_text().splitlines()
     return "\n".join(line[22:] for line in lines if line[20] != "m")
+
+
+async def until(done: Callable[[], bool], seconds: float = 20) -> None:
+    """Look again until true: what a program has written so far sends no event to a test."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
 
 
 @pytest.fixture

@@ -188,6 +188,10 @@ def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
     _syscall("close_range", first, last, flags)
 
 
+def syncfs(fd: int) -> None:
+    _syscall("syncfs", fd)
+
+
 def setfsuid(uid: int) -> None:
     """Raises OSError when it did not take (the call itself reports nothing)."""
     _libc.setfsuid(uid)

@@ -146,7 +146,13 @@ class Driver(Protocol):
         """Any committed layer with this content, whatever lies below it."""
 
     def prune_layers(self, keep: Iterable[str]) -> list[str]:
-        """Remove layers whose chain id is not in `keep` and that no container uses; returns their chain ids."""
+        """Forget layers whose chain id is not in `keep` and that no container uses; returns their chain ids.
+
+        Quick: the files go with the next `empty_trash`.
+        """
+
+    def empty_trash(self) -> None:
+        """Remove from disk what was pruned; may take seconds."""
 
     def settle(self) -> None:
         """Bring committed layers to disk (a `sync`, may take seconds): after a crash of the host those not settled are forgotten."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runtime.kernel import syscalls
 from runtime.kernel.process import boot_id, write_atomic
 from runtime.storage import trees
 from runtime.storage.driver import Draft, Layer, StorageFault
@@ -93,7 +94,7 @@ class Layers:
         return self._layer(record)
 
     def prune(self, keep: Iterable[str]) -> list[str]:
-        """Remove the records whose chain id is not in `keep`, and folders that no record names any more."""
+        """Forget the layers whose chain id is not in `keep`; folders that no record names any more go to the trash."""
         kept = set(keep)
         with self._lock:
             gone = [record for chain_id, record in self._records.items() if chain_id not in kept]
@@ -103,17 +104,19 @@ class Layers:
             used = {record.folder for record in self._records.values()}
             for folder in {record.folder for record in gone} - used:
                 (self._store / "l" / folder).rename(self._store / "trash" / f"{folder}-{os.urandom(6).hex()}")
-        if gone:
-            trees.empty(self._store / "trash")
         return [record.chain_id for record in gone]
 
     def settle(self) -> None:
-        """Bring all layers to disk; until then a crash of the host makes the store forget them."""
+        """Bring all layers to disk (a `syncfs`, may take seconds); until then a crash of the host makes the store forget them."""
         with self._lock:
             waiting = [record for record in self._records.values() if record.unsynced_boot]
         if not waiting:
             return
-        os.sync()
+        fd = os.open(self._store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.syncfs(fd)
+        finally:
+            os.close(fd)
         with self._lock:
             for record in waiting:
                 if record.chain_id in self._records:

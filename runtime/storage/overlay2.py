@@ -35,6 +35,8 @@ class Overlay2:
         self._store = store
         self._max_disk_bytes = max_disk_bytes // ext4.BLOCK_BYTES * ext4.BLOCK_BYTES
         self._lock = threading.Lock()
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store.chmod(0o700)  # the layers' setuid programs are nobody's on this host
         for folder in ("c", "templates", _EMPTY):
             (store / folder).mkdir(parents=True, exist_ok=True)
         self._layers = Layers(store)
@@ -122,6 +124,10 @@ class Overlay2:
         for container_id in self.containers():
             used.update((self._record(self._folder(container_id)) or {}).get("chain_ids", ()))
         return self._layers.prune(used)
+
+    def empty_trash(self) -> None:
+        """See `Driver.empty_trash`."""
+        trees.empty(self._store / "trash")
 
     def settle(self) -> None:
         """See `Driver.settle`."""

@@ -1,0 +1,241 @@
+"""The read half of the OCI distribution protocol 1.1 (spec.md, "Pulling"; Docker's token authentication), over http.client.
+
+Nothing a registry says is trusted: manifests are bounded, blobs are read up to the size their manifest gives and hashed.
+Plain HTTP is spoken only to this machine and to registries the engine was told to trust (`insecure`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import ipaddress
+import json
+import re
+import ssl
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from runtime.images.faults import NoSuchImage, RegistryFault
+from runtime.images.format import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    MAX_DOCUMENT_BYTES,
+    Descriptor,
+    ImageFault,
+    digest_of,
+    shown,
+)
+from runtime.images.records import RegistryAuth
+
+CHUNK_BYTES: Final = 1 << 20
+_TIMEOUT_S = 60.0
+_MAX_REDIRECTS = 5
+_MAX_TOKEN_BYTES = 1 << 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
+_CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
+_HUB = "registry-1.docker.io"
+
+
+def is_loopback(host: str) -> bool:
+    """True for this machine: localhost, 127.0.0.0/8, ::1."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+class Registry:
+    """One registry, for one repository `path`. Thread-safe; each request has a connection of its own."""
+
+    def __init__(
+        self, domain: str, path: str, auth: RegistryAuth | None = None, *, insecure: Collection[str] = ()
+    ) -> None:
+        self._path = path
+        self._auth = auth or RegistryAuth()
+        self._token = self._auth.token
+        self._lock = threading.Lock()
+        self._domain = domain
+        self._insecure = frozenset(insecure)
+        host = _HUB if domain == "docker.io" else domain
+        self._base = f"{'http' if self._may_be_plain(domain) else 'https'}://{host}/v2/{path}"
+
+    def manifest(self, reference: str) -> tuple[bytes, str]:
+        """Bytes and media type of a manifest by tag or digest; a digest is verified. Raises NoSuchImage, RegistryFault."""
+        with self._get(f"{self._base}/manifests/{reference}", accept=_ACCEPT) as response:
+            data = self._read(response, MAX_DOCUMENT_BYTES, f"The manifest {reference}")
+            kind = response.headers.get("Content-Type", "")
+        if reference.startswith("sha256:") and digest_of(data) != reference:
+            raise ImageFault(f"The registry {self._domain} gave {digest_of(data)} for the manifest {reference}.")
+        return data, kind
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """A small blob, verified."""
+        if descriptor.size > MAX_DOCUMENT_BYTES:
+            raise ImageFault(
+                f"The config {descriptor.digest} is {shown(descriptor.size)} long; {shown(MAX_DOCUMENT_BYTES)} is the limit."
+            )
+        return b"".join(self.blob(descriptor))
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The bytes of a blob; raises ImageFault when it turns out longer, shorter or other than its descriptor says."""
+        hashed, left = hashlib.sha256(), descriptor.size
+        with self._get(f"{self._base}/blobs/{descriptor.digest}") as response:
+            while chunk := self._receive(response, min(CHUNK_BYTES, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    raise ImageFault(
+                        f"The blob {descriptor.digest} is longer than the {descriptor.size} bytes it should have."
+                    )
+                hashed.update(chunk)
+                yield chunk
+        if left:
+            raise ImageFault(f"The blob {descriptor.digest} ends {left} bytes early.", "Pull again.")
+        if f"sha256:{hashed.hexdigest()}" != descriptor.digest:
+            raise ImageFault(
+                f"The registry {self._domain} gave sha256:{hashed.hexdigest()} for the blob {descriptor.digest}."
+            )
+
+    def _may_be_plain(self, netloc: str) -> bool:
+        host = urlsplit(f"//{netloc}").hostname or ""
+        return is_loopback(host) or netloc in self._insecure
+
+    @contextmanager
+    def _get(self, url: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
+        """GET, signing in when asked to, following redirects of blobs to where they lie."""
+        used = self._token
+        with self._request(url, self._headers(url, accept)) as response:
+            if response.status != 401:
+                yield self._checked(response, url)
+                return
+            challenge = response.headers.get("WWW-Authenticate", "")
+        self._sign_in(challenge, used)
+        with self._request(url, self._headers(url, accept, basic=challenge.lower().startswith("basic"))) as response:
+            yield self._checked(response, url)
+
+    def _headers(self, url: str, accept: str, *, basic: bool = False) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": "moorage"}
+        if basic:
+            headers["Authorization"] = self._basic()
+        elif self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def _basic(self) -> str:
+        pair = f"{self._auth.username}:{self._auth.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+    def _sign_in(self, challenge: str, used: str) -> None:
+        """Answer a 401: fetch a token where the challenge says, or leave Basic to the next request."""
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() == "basic" and self._auth.username:
+            return
+        fields = dict(_CHALLENGE.findall(rest))
+        if scheme.lower() != "bearer" or self._auth.token or not fields.get("realm"):
+            raise RegistryFault(
+                f"The registry {self._domain} refuses: not signed in, or the token has ended.",
+                "Sign in with an account that may read this image.",
+                status=401,
+            )
+        with self._lock:
+            if self._token == used:  # else another thread has just done it
+                self._token = self._fetch_token(fields)
+
+    def _fetch_token(self, fields: Mapping[str, str]) -> str:
+        realm = fields["realm"]
+        parts = urlsplit(realm)
+        if parts.scheme != "https" and not (parts.scheme == "http" and self._may_be_plain(parts.netloc)):
+            raise RegistryFault(
+                f"The registry {self._domain} sends passwords to {realm[:200]}, which is not encrypted."
+            )
+        scope = fields.get("scope") or f"repository:{self._path}:pull"
+        query = {"service": fields.get("service", ""), "scope": scope}
+        headers = {"Accept": "application/json", "User-Agent": "moorage"}
+        if self._auth.username:
+            headers["Authorization"] = self._basic()
+        with self._request(f"{realm}{'&' if parts.query else '?'}{urlencode(query)}", headers) as response:
+            data = self._read(self._checked(response, realm), _MAX_TOKEN_BYTES, "The registry's token")
+        try:
+            found = json.loads(data)
+            token = found.get("token") or found.get("access_token")
+        except (ValueError, AttributeError):
+            token = None
+        if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise RegistryFault(f"The registry {self._domain} gave no token.")
+        return token
+
+    @contextmanager
+    def _request(self, url: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
+        """One GET, redirects followed; a redirect to another host takes no password along."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            connection = self._connect(url)
+            try:
+                response = self._send(connection, url, headers)
+                if response.status not in _REDIRECTS:
+                    yield response
+                    return
+                target = urljoin(url, response.headers.get("Location", ""))
+            finally:
+                connection.close()
+            if urlsplit(target).netloc != urlsplit(url).netloc:
+                headers = {name: value for name, value in headers.items() if name != "Authorization"}
+            url = target
+        raise RegistryFault(f"The registry {self._domain} redirects more than {_MAX_REDIRECTS} times.")
+
+    def _connect(self, url: str) -> http.client.HTTPConnection:
+        parts = urlsplit(url)
+        if parts.scheme == "https" and parts.hostname:
+            return http.client.HTTPSConnection(parts.netloc, timeout=_TIMEOUT_S, context=ssl.create_default_context())
+        if parts.scheme == "http" and self._may_be_plain(parts.netloc):
+            return http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S)
+        raise RegistryFault(
+            f"{parts.scheme}://{parts.netloc} is not encrypted.",
+            "Plain HTTP is for registries named with --insecure-registry.",
+        )
+
+    def _send(
+        self, connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        parts = urlsplit(url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        try:
+            connection.request("GET", target, headers=dict(headers))
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RegistryFault(
+                f"The registry {parts.netloc} does not answer: {error}.", "Is its address right, and is it running?"
+            ) from error
+
+    def _receive(self, response: http.client.HTTPResponse, count: int) -> bytes:
+        try:
+            return response.read(count)
+        except (OSError, http.client.HTTPException) as error:
+            raise RegistryFault(
+                f"The connection to the registry {self._domain} broke: {error}.", "Pull again."
+            ) from error
+
+    def _read(self, response: http.client.HTTPResponse, limit: int, what: str) -> bytes:
+        data = b""
+        while chunk := self._receive(response, limit + 1 - len(data)):
+            data += chunk
+            if len(data) > limit:
+                raise ImageFault(f"{what} is longer than {shown(limit)}, the limit.")
+        return data
+
+    def _checked(self, response: http.client.HTTPResponse, url: str) -> http.client.HTTPResponse:
+        status = response.status
+        if status == 200:
+            return response
+        what = urlsplit(url).path.removeprefix("/v2/")
+        if status == 404:
+            raise NoSuchImage(f"The registry {self._domain} has no {what}.", "Check the name and the tag.")
+        reasons = {401: "refuses the sign-in for", 403: "does not allow reading", 429: "is asked too often for"}
+        raise RegistryFault(
+            f"The registry {self._domain} {reasons.get(status, f'answers {status} for')} {what}.",
+            "Sign in with an account that may read this image." if status in {401, 403} else "Try again later.",
+            status=status,
+        )

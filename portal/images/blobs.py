@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 INCOMING_KEPT_S = 24 * 3600  # a crash leaves a file in incoming/; nothing is under way for longer than this
 
 

@@ -6,10 +6,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-
-from channels.db import database_sync_to_async
 
 from portal.accounts.access import actor_of_token
 from portal.accounts.actor import Actor
@@ -29,6 +26,7 @@ from portal.images.asgi_http import (
 from portal.images.registry import Call, Found, RegistryError
 from portal.images.store import blob_store
 from portal.images.tokens import PULL_TOKEN_S, make_pull_token, pull_repository
+from portal.threads import in_thread
 
 SERVICE = "moorage"
 _VERSION = {"docker-distribution-api-version": "registry/2.0"}
@@ -63,15 +61,10 @@ async def _serve(scope: Scope, headers: dict[str, str], send: Send) -> None:
     if granted != call.repository:
         raise RegistryError(401, "UNAUTHORIZED", f"This token does not pull from {call.repository}.")
     if call.kind == "tags":
-        tags = await _in_thread(registry.tags_of, call.repository)
+        tags = await in_thread(registry.tags_of, call.repository)
         await answer_json(send, 200, {"name": call.repository, "tags": tags}, _VERSION)
         return
     await _give_blob(call, scope["method"], headers, send)
-
-
-async def _in_thread[**P, R](function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    result: R = await database_sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
-    return result
 
 
 def _granted(headers: dict[str, str]) -> str:
@@ -102,10 +95,10 @@ async def _give_token(scope: Scope, headers: dict[str, str], send: Send) -> None
     """`GET /v2/token?scope=repository:<team>/<app>:pull` with an API token as the Basic password."""
     if scope["method"] != "GET":
         raise RegistryError(405, "UNSUPPORTED", "The token endpoint answers GET.")
-    actor = await _in_thread(_actor_of_basic, headers.get("authorization", ""))
+    actor = await in_thread(_actor_of_basic, headers.get("authorization", ""))
     names = [registry.scope_of(text) for text in query_of(scope).get("scope", [])]
     repository = next((name for name in names if name), "")
-    if repository and not await _in_thread(registry.may_pull, actor, repository):
+    if repository and not await in_thread(registry.may_pull, actor, repository):
         raise RegistryError(403, "DENIED", f"There is no repository {repository} that you may pull from.")
     token = make_pull_token(repository)
     issued = datetime.fromtimestamp(int(time.time()), UTC).isoformat().replace("+00:00", "Z")
@@ -129,7 +122,7 @@ def _actor_of_basic(header: str) -> Actor:
 
 async def _give_blob(call: Call, method: str, headers: dict[str, str], send: Send) -> None:
     find = registry.find_manifest if call.kind == "manifest" else registry.find_blob
-    found: Found = await _in_thread(find, call.repository, call.reference)
+    found: Found = await in_thread(find, call.repository, call.reference)
     fields = {**_VERSION, **found.headers, "content-length": str(found.size_bytes)}
     if call.kind == "blob":
         fields |= {"accept-ranges": "bytes", "cache-control": "private, max-age=31536000, immutable"}

@@ -18,7 +18,18 @@ from portal.errors import Invalid, NotFound, PortalError
 from portal.hosting.access import get_app
 from portal.hosting.models import App
 from portal.images.actions import check_announced, receive_archive
-from portal.images.asgi_http import ClientGone, Incoming, Receive, Scope, Send, answer, body, headers_of, query_of, refuse
+from portal.images.asgi_http import (
+    ClientGone,
+    Incoming,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    body,
+    headers_of,
+    query_of,
+    refuse,
+)
 from portal.images.models import Image
 from portal.images.target import repository_of
 from portal.releases import actions

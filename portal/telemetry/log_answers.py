@@ -20,8 +20,9 @@ from portal.telemetry import instances
 from portal.telemetry.feeds import feeds, following, wanted
 from portal.telemetry.lines import ZERO, Cursor, Line, at_s
 from portal.telemetry.replay import begins_at, replay, tail
-from portal.telemetry.sockets import RECHECK_S, in_thread
+from portal.telemetry.sockets import RECHECK_S
 from portal.telemetry.viewer import Viewer
+from portal.threads import in_thread
 
 STREAMS = {"o": "stdout", "O": "stdout", "e": "stderr", "E": "stderr", "m": "platform"}
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
@@ -30,17 +29,12 @@ from portal.telemetry.lines import ZERO, Cursor
 from portal.telemetry.points import Point
 from portal.telemetry.replay import tail
 from portal.telemetry.viewer import Batch, Viewer
+from portal.threads import in_thread
 
 RECHECK_S = 5.0  # a role, a session or a token that ended closes the socket within this time
 FIRST_LINES = 200
 
 log = logging.getLogger(__name__)
-
-
-async def in_thread[**P, R](function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that may use the database beside the event loop."""
-    result: R = await database_sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
-    return result
 
 
 def origin_is_ours(headers: dict[str, str]) -> bool:

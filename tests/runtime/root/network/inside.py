@@ -6,12 +6,14 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 2.0
+HOST = Path("/proc/self/ns/net")
 
 
 def inside[T](path: Path, function: Callable[[], T]) -> T:
@@ -50,6 +52,14 @@ def reaches(path: Path, address: str, port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what the kernel does in the background and tells nobody, such as the end of a namespace."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 5 s"
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

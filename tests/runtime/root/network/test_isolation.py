@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,10 @@ from runtime.network.bridge import Networks
 from runtime.network.links import mac_bytes
 from runtime.network.model import Endpoint, Sandbox
 from tests.runtime.root.network.conftest import Start
-from tests.runtime.root.network.inside import World, inside, listen_in, reaches, socket_in
+from tests.runtime.root.network.inside import HOST, World, inside, listen_in, reaches, socket_in
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
-HOST = Path("/proc/self/ns/net")
 ETH_P_ALL = 3
 METADATA = "169.254.169.254"
 

@@ -9,8 +9,7 @@ import pytest
 from runtime.network.bridge import Networks
 from runtime.network.model import NetworkFault, NetworkInUse, PortBinding
 from tests.runtime.root.network.conftest import Start
-from tests.runtime.root.network.inside import World, listen_in, reaches, socket_in
-from tests.runtime.root.network.test_isolation import HOST
+from tests.runtime.root.network.inside import HOST, World, listen_in, reaches, socket_in
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 

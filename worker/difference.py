@@ -136,3 +136,8 @@ def _for_running(instance: DesiredInstance, container: Container, known: Known) 
     if container.state == "running" and instance.id not in known.judged:
         steps.append(Check(instance, container))
     return steps
+
+
+def name_of(step: Step) -> str:
+    """The instance a step is about."""
+    return step.container.name if isinstance(step, Remove) else step.instance.id

@@ -42,6 +42,7 @@ class Inspection:
     started_at: str
     finished_at: str
     error: str
+    sentence: str  # the engine's own words where the exit code does not say it
 
 
 class Engine:
@@ -86,6 +87,7 @@ class Engine:
             started_at=state.get("StartedAt", ""),
             finished_at=state.get("FinishedAt", ""),
             error=state.get("Error", ""),
+            sentence=(state.get("Moorage") or {}).get("sentence") or "",
         )
 
     def has_image(self, wanted: DesiredInstance) -> bool:

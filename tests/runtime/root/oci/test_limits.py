@@ -93,7 +93,7 @@ async def test_a_full_disk_gives_enospc_within_two_percent_and_grows_live(room: 
     said = output(bundle).split()
     assert said[0] == "1"
     assert 0.98 * size <= int(said[1]) <= size
-    assert int(said[3]) * 1024 == pytest.approx(size, rel=0.02)
+    assert int(said[5]) < 256  # kB available, as df says
     loop.reserve(launched.loop, 0)
     room.cgroups.kill(room.group(bundle))
     await launched.wait()

@@ -10,9 +10,9 @@ from django.core.management import execute_from_command_line
 
 
 def main() -> None:
-    """Run one management command; `bootstrap` first makes the secrets that the settings read."""
+    """Run one management command; `bootstrap` and `migrate` first make the secrets that the settings read."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
-    if "bootstrap" in sys.argv[1:2]:
+    if sys.argv[1:2] in (["bootstrap"], ["migrate"]):
         from portal.config import load
         from portal.secrets import ensure
 

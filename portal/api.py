@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -17,6 +18,8 @@ from portal.fleet.api import router as fleet
 from portal.plans.api import router as plans
 from portal.releases.api import router as releases
 from portal.telemetry.api import router as telemetry
+
+log = logging.getLogger(__name__)
 
 
 class PortalApi(NinjaAPI):
@@ -42,6 +45,15 @@ for _router in (accounts, releases, plans, fleet, telemetry, audit):
 @api.exception_handler(PortalError)
 def _refused(request: HttpRequest, error: PortalError) -> HttpResponse:
     return problem_response(error)
+
+
+@api.exception_handler(Exception)
+def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    sorry = PortalError(
+        "The portal failed at this; the reason is in the web process's log.", code="internal", status=500
+    )
+    return problem_response(sorry)
 
 
 @api.exception_handler(Http404)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from functools import wraps
@@ -13,6 +14,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from ninja import Status
 
 from portal.accounts.models import KeptAnswer
 from portal.api_auth import acting
@@ -55,7 +57,7 @@ def idempotent(operation: Callable[..., tuple[int, Any]]) -> Callable[..., Any]:
     def kept(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         key = request.headers.get("Idempotency-Key", "")
         if not key:
-            return operation(request, *args, **kwargs)
+            return Status(*operation(request, *args, **kwargs))
         if len(key) > KEY_MAX:
             raise Invalid(f"Idempotency-Key has {len(key)} characters; the most is {KEY_MAX}.")
         row = _claim(request, key)
@@ -69,8 +71,10 @@ def idempotent(operation: Callable[..., tuple[int, Any]]) -> Callable[..., Any]:
             if not done:
                 row.delete()
         KeptAnswer.objects.filter(pk=row.pk).update(status=status, body=_plain(body))
-        return status, body
+        return Status(status, body)
 
+    # ninja resolves annotations in the wrapper's module, where the operation's names are unknown: hand them over resolved.
+    kept.__signature__ = inspect.signature(operation, eval_str=True)  # type: ignore[attr-defined]
     return kept
 
 

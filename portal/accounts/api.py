@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 
 from portal.accounts.access import can, get_team, is_operator
 from portal.accounts.actions import create_token, revoke_token
@@ -130,7 +130,7 @@ def tokens(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 @router.post("/tokens", response={201: NewTokenOut}, operation_id="create_token")
-def make_token(request: HttpRequest, body: TokenIn) -> tuple[int, Any]:
+def make_token(request: HttpRequest, body: TokenIn) -> Status[Any]:
     """Make a token. Its secret is in this answer and nowhere else, so an Idempotency-Key is not kept here."""
     actor = acting(request)
     new = create_token(
@@ -141,15 +141,15 @@ def make_token(request: HttpRequest, body: TokenIn) -> tuple[int, Any]:
         app_slug=body.app,
         expires_at=body.expires_at,
     )
-    return 201, token_body(new.row) | {"token": new.secret}
+    return Status(201, token_body(new.row) | {"token": new.secret})
 
 
 @router.delete("/tokens/{token_id}", response={204: None}, operation_id="revoke_token")
-def end_token(request: HttpRequest, token_id: int) -> tuple[int, None]:
+def end_token(request: HttpRequest, token_id: int) -> Status[None]:
     """End a token of the caller's, or, for an owner, of his team's."""
     actor = acting(request)
     row = ApiToken.objects.select_related("membership__team", "membership__user").filter(pk=token_id).first()
     if row is None or not (actor.user == row.membership.user or can(actor, "admin", row.membership.team)):
         raise NotFound(f"There is no token {token_id}.")
     revoke_token(actor, row)
-    return 204, None
+    return Status(204, None)

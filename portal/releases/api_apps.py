@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Body, Router, Schema, Status
 
 from portal.accounts.access import get_team, only_team
 from portal.api_auth import acting
@@ -121,13 +121,13 @@ def patch_app(request: HttpRequest, app: str, body: AppPatch) -> dict[str, Any]:
 
 
 @router.delete("/apps/{app}", response={202: AppOut}, operation_id="delete_app")
-def remove_app(request: HttpRequest, app: str) -> tuple[int, dict[str, Any]]:
+def remove_app(request: HttpRequest, app: str) -> Status[Any]:
     """Remove the app and all it runs; its name is free when the last container is gone."""
     actor = acting(request)
     row = get_app(actor, app, "write")
     body = _one(row)
     actions.delete_app(actor, row)
-    return 202, body | {"state": "deleting", "wanted": "stopped"}
+    return Status(202, body | {"state": "deleting", "wanted": "stopped"})
 
 
 @router.post("/apps/{app}/start", response={200: AppOut, 202: AppOut}, operation_id="start_app")
@@ -159,14 +159,15 @@ def restart_app(request: HttpRequest, app: str) -> tuple[int, Any]:
 
 
 @router.put("/apps/{app}/scale", response={200: ScaleOut, 202: ScaleOut}, operation_id="scale_app")
-def scale_app(request: HttpRequest, app: str, body: dict[str, int]) -> tuple[int, dict[str, Any]]:
+def scale_app(request: HttpRequest, app: str, body: Body[dict[str, int]]) -> Status[Any]:
     """Set the number of instances per process."""
     actor = acting(request)
     row = get_app(actor, app, "write")
     begun = actions.scale(actor, row, body)
     counts = dict(row.processes.values_list("name", "count"))
     deployment = loaded(begun) if begun else None
-    return (202 if begun else 200), {"team": row.team.slug, "processes": counts, "deployment": deployment}
+    answer = {"team": row.team.slug, "processes": counts, "deployment": deployment}
+    return Status(202 if begun else 200, answer)
 
 
 @router.get("/apps/{app}/env", response=EnvOut, operation_id="get_env")
@@ -177,9 +178,7 @@ def env(request: HttpRequest, app: str) -> dict[str, Any]:
 
 
 @router.patch("/apps/{app}/env", response={200: EnvOut, 202: EnvOut}, operation_id="set_env")
-def patch_env(
-    request: HttpRequest, app: str, body: dict[str, str | None], deploy: bool = True
-) -> tuple[int, dict[str, Any]]:
+def patch_env(request: HttpRequest, app: str, body: Body[dict[str, str | None]], deploy: bool = True) -> Status[Any]:
     """Set variables; null removes one. Makes a release and deploys it, unless `deploy=false` or nothing was ever deployed."""
     actor = acting(request)
     row = get_app(actor, app, "write")
@@ -189,7 +188,7 @@ def patch_env(
         begun = loaded(actions.redeploy(actor, row))
     masked = masked_environment(row)
     answer = {"team": row.team.slug, "environment": masked, "changed": changed, "deployment": begun}
-    return (202 if begun else 200), answer
+    return Status(202 if begun else 200, answer)
 
 
 @router.get("/apps/{app}/instances", response=list[InstanceOut], operation_id="list_instances")

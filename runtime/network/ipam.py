@@ -63,7 +63,7 @@ def next_subnet(pool: IPv4Network, taken: Collection[IPv4Network]) -> IPv4Networ
 
 def parse_mtu(text: str) -> int:
     """An MTU a person asked for. Raises NetworkFault outside 576 (RFC 791) to 65535."""
-    if text.isdecimal() and 576 <= int(text) <= 65535:
+    if text.isascii() and text.isdecimal() and 576 <= int(text) <= 65535:
         return int(text)
     raise NetworkFault(f"{text[:20]!r} is not an MTU.", "Give bytes from 576 to 65535.")
 

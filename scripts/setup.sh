@@ -64,6 +64,7 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/d
     rm -rf .venv
     "$python" -m venv .venv || fail "making .venv with $python failed: install its venv module (on Debian: python3-venv)."
 fi
+.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null 2>&1 || true
 say "installing requirements/$kind.txt."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$kind.txt" ||
     fail "installing requirements/$kind.txt failed, see above."

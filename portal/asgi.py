@@ -12,9 +12,7 @@ import django
 
 django.setup(set_prefix=False)
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
@@ -28,7 +26,7 @@ from portal.telemetry.routing import websocket_urlpatterns  # noqa: E402
 _DEPLOY = re.compile(r"/api/v1/apps/[^/]+/(deployments|rollback)/?")
 
 _static = StaticFiles(settings.STATIC_ROOT, settings.STATIC_DIGEST)
-_websockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+_websockets = URLRouter(websocket_urlpatterns)  # each socket checks its exact Origin and its right (telemetry.sockets)
 _django = DjangoApp()
 _uploads = UploadsApp(lambda actor, slug: get_app(actor, slug, "deploy"))
 # Resolved now, or the first request pays for importing every view.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgpack
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from portal.telemetry.lines import Line
@@ -16,10 +19,22 @@ def lines(instance: str, start: int, count: int, *, text: str = "line", step_ms:
     return [Line(f"{T0_MS + n * step_ms}-0", instance, "o", f"{text} {n}") for n in range(start, start + count)]
 
 
+def _entry(batch: list[Line]) -> dict[str, Any]:
+    rows = [[line.id, line.tag, line.text] for line in batch]
+    return {"name": log_stream(batch[0].instance), "fields": {"l": msgpack.packb(rows)}, "id": batch[-1].id}
+
+
+def put(redis: SyncRedis, batch: list[Line], *, per_entry: int = 50) -> None:
+    """Lines of one instance in entries of so many, each under the id of its last line."""
+    pipe = redis.pipeline(transaction=False)
+    for start in range(0, len(batch), per_entry):
+        pipe.xadd(**_entry(batch[start : start + per_entry]))
+    pipe.execute()
+
+
 async def write(redis: Redis, batch: list[Line]) -> None:
     """One entry: the lines of one instance, under the id of the last."""
-    rows = [[line.id, line.tag, line.text] for line in batch]
-    await redis.xadd(log_stream(batch[0].instance), {"l": msgpack.packb(rows)}, id=batch[-1].id)
+    await redis.xadd(**_entry(batch))
 
 
 async def write_all(redis: Redis, batch: list[Line], *, per_entry: int = 50) -> None:
@@ -37,6 +52,6 @@ def sample(at: float, **counters: int) -> MetricSample:
     return MetricSample(at=at, **(dict.fromkeys(names.split(), 0) | counters))
 
 
-async def write_sample(redis: Redis, instance: str, one: MetricSample) -> None:
-    """One metric entry."""
-    await redis.xadd(metric_stream(instance), {"s": one.pack()}, maxlen=1800)
+def put_sample(redis: SyncRedis, instance: str, one: MetricSample) -> None:
+    """One metric entry, whose id is its time."""
+    redis.xadd(metric_stream(instance), {"s": one.pack()}, id=f"{int(one.at * 1000)}-*", maxlen=1800)

@@ -61,7 +61,7 @@ class Folders:
         if found is not None:
             self._open.move_to_end(path)
             return found
-        return self._keep(path, self._walk(path, 0))
+        return self._keep(path, self._walk(path))
 
     def forget(self) -> None:
         """Close all: something that may be a folder was replaced."""
@@ -75,26 +75,42 @@ class Folders:
             os.close(self._open.popitem(last=False)[1])
         return fd
 
-    def _walk(self, path: bytes, links: int) -> int:
-        """A new descriptor for `path`; missing folders are made, links inside the layer followed."""
+    def _walk(self, path: bytes) -> int:
+        """A new descriptor for `path`; missing folders are made, links that stay inside followed."""
+        todo, done = path.split(b"/")[::-1], list[bytes]()
+        links = 0
         fd = os.dup(self._root)
-        parts = path.split(b"/")
         try:
-            for count, part in enumerate(parts, 1):
-                step = self._step(fd, part)
-                if step is None:
-                    target = self._link_target(fd, parts[:count], parts[count:], links)
-                    step = self._walk(target, links + 1) if target else os.dup(self._root)
-                    fd, step = step, fd
-                    break
-                fd, step = step, fd
-                os.close(step)
-            else:
-                return fd
+            while todo:
+                part = todo.pop()
+                if part == b"..":  # of a link: names of the archive have none
+                    if not done:
+                        raise _escape(path)
+                    done.pop()
+                    fd = self._swap(fd, self._reopen(done))
+                elif (step := self._step(fd, part)) is not None:
+                    done.append(part)
+                    fd = self._swap(fd, step)
+                else:
+                    links += 1
+                    todo += _parts_of_link(fd, part, path)[::-1]
+                if links > _MAX_LINKS or len(done) > MAX_DEPTH:
+                    raise ImageFault(f"The path {shown_path(path)} leads through more than {_MAX_LINKS} links.")
         except BaseException:
             os.close(fd)
             raise
-        os.close(step)
+        return fd
+
+    @staticmethod
+    def _swap(old: int, new: int) -> int:
+        os.close(old)
+        return new
+
+    def _reopen(self, parts: list[bytes]) -> int:
+        """A new descriptor for a path that is known to have no link in it."""
+        fd = os.dup(self._root)
+        for part in parts:
+            fd = self._swap(fd, os.open(part, _OPEN_FOLDER, dir_fd=fd))
         return fd
 
     @staticmethod
@@ -106,7 +122,7 @@ class Folders:
             os.mkdir(part, 0o755, dir_fd=fd)
             os.chown(part, 0, 0, dir_fd=fd, follow_symlinks=False)
             return os.open(part, _OPEN_FOLDER, dir_fd=fd)
-        except (NotADirectoryError, OSError) as error:
+        except OSError as error:  # ELOOP or ENOTDIR
             mode = os.stat(part, dir_fd=fd, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
                 return None
@@ -114,34 +130,20 @@ class Folders:
                 raise
             raise ImageFault(f"The layer has an entry below {shown_path(part)}, which is no folder.") from error
 
-    @staticmethod
-    def _link_target(fd: int, before: list[bytes], after: list[bytes], links: int) -> bytes:
-        """Where a link in the middle of a path leads, followed by the rest of the path."""
-        link = shown_path(b"/".join(before))
-        if links >= _MAX_LINKS:
-            raise ImageFault(f"The symbolic link {link} leads through more than {_MAX_LINKS} others.")
-        real = _resolve(before[:-1], os.readlink(before[-1], dir_fd=fd))
-        if real is None:
-            raise ImageFault(
-                f"An entry goes through the symbolic link {link}, which leads out of the layer.",
-                "It was refused as hostile.",
-            )
-        return clean(b"/".join(real + after))
+
+def _escape(path: bytes) -> ImageFault:
+    return ImageFault(
+        f"The path {shown_path(path)} goes through a symbolic link that leads out of the layer.",
+        "It was refused as hostile.",
+    )
 
 
-def _resolve(folder: list[bytes], target: bytes) -> list[bytes] | None:
-    """A link's target as a path of the layer; None when it is absolute or climbs out."""
+def _parts_of_link(fd: int, name: bytes, path: bytes) -> list[bytes]:
+    """Components of a link's target; raises ImageFault for an absolute one."""
+    target = os.readlink(name, dir_fd=fd)
     if target.startswith(b"/"):
-        return None
-    real = list(folder)
-    for part in target.split(b"/"):
-        if part == b".." and not real:
-            return None
-        if part == b"..":
-            real.pop()
-        elif part not in (b"", b"."):
-            real.append(part)
-    return real
+        raise _escape(path)
+    return [part for part in target.split(b"/") if part not in (b"", b".")]
 
 
 def remove(fd: int, name: bytes, depth: int = 0) -> None:

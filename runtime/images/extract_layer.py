@@ -137,7 +137,7 @@ class LayerWriter:
             self._attributes(self._folders.open(path), header)
             self._times[path] = header.mtime_ns
             return False
-        if stat.S_ISDIR(before.st_mode):
+        if stat.S_ISDIR(before.st_mode) or stat.S_ISLNK(before.st_mode):  # paths may lead through it
             self._folders.forget()
             parent, name = self._folders.parent(path)
         remove(parent, name)

@@ -90,6 +90,17 @@ def problem_response(error: PortalError) -> JsonResponse:
     return response
 
 
+def error_page(request: HttpRequest, error: PortalError) -> HttpResponse:
+    """The error as `error.html` (context: `error`), or as problem+json where programs ask."""
+    if request.path.startswith(("/api/", "/internal/")):
+        return problem_response(error)
+    try:
+        return render(request, "error.html", {"error": error}, status=error.status)
+    except TemplateDoesNotExist:
+        text = f"{error.message} {error.hint}".strip()
+        return HttpResponse(text, status=error.status, content_type="text/plain; charset=utf-8")
+
+
 class PortalErrorMiddleware:
     """Turns a PortalError raised by a page into `error.html` with its status; the API has its own handler."""
 
@@ -103,21 +114,10 @@ class PortalErrorMiddleware:
         """Called by Django when a view raised."""
         if not isinstance(exception, PortalError):
             return None
-        if request.path.startswith(("/api/", "/internal/")):
-            return problem_response(exception)
-        try:
-            return render(request, "error.html", {"error": exception}, status=exception.status)
-        except TemplateDoesNotExist:
-            text = f"{exception.message} {exception.hint}".strip()
-            return HttpResponse(text, status=exception.status, content_type="text/plain; charset=utf-8")
+        return error_page(request, exception)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Shown when a form's CSRF token is missing or stale."""
     error = Forbidden("This form is out of date.", "Reload the page and send it again.", code="csrf")
-    if request.path.startswith("/api/"):
-        return problem_response(error)
-    try:
-        return render(request, "error.html", {"error": error}, status=403)
-    except TemplateDoesNotExist:
-        return HttpResponse(f"{error.message} {error.hint}", status=403, content_type="text/plain; charset=utf-8")
+    return error_page(request, error)

@@ -117,7 +117,9 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
-AXES_USERNAME_FORM_FIELD = "login"
+AXES_USERNAME_CALLABLE = "portal.accounts.adapter.attempted_username"
+AXES_LOCKOUT_CALLABLE = "portal.accounts.adapter.locked_out"
+AXES_VERBOSE = False
 AXES_CLIENT_IP_CALLABLE = "portal.accounts.adapter.client_address"
 
 # No mail is sent yet: a reset link in the web log would be a password in the web log.

@@ -25,4 +25,5 @@ urlpatterns = [
     path("", include("portal.images.urls")),
     path("", include("portal.telemetry.urls")),
     path("", include("portal.audit.urls")),
+    path("", include("portal.pages.urls")),
 ]

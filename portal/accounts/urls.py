@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
+
+from portal.accounts import views
 
 app_name = "accounts"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("account/", views.profile, name="profile"),
+    path("account/theme", views.theme, name="theme"),
+    path("account/tokens", views.tokens, name="tokens"),
+    path("account/tokens/<int:pk>/revoke", views.revoke, name="revoke"),
+    path("teams/<slug:slug>/members", views.members, name="members"),
+    path("teams/<slug:slug>/members/<int:pk>", views.member, name="member"),
+    path("operator/users", views.users, name="users"),
+]

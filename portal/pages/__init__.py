@@ -1,0 +1,1 @@
+"""The shell around all pages: navigation, template tags, and the pages that show several apps' rows together."""

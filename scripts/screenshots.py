@@ -1,0 +1,135 @@
+"""Photographs every page of a running portal: `python scripts/screenshots.py URL USER PASSWORD FOLDER [--only WORD]`.
+
+Signs in as an operator, walks the pages at 1440 and 390 px, light and dark, and writes one PNG each. Needs Chromium
+(`--chromium PATH`, default /usr/bin/chromium).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
+WIDTHS = {1440: 900, 390: 844}
+SETTLE_MS = 900  # charts and logs draw what their websockets bring
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture: a name, an address, and whether it is taken signed out."""
+
+    name: str
+    path: str
+    signed_out: bool = False
+    click: str = ""
+
+
+def shots(page: Page) -> Iterator[Shot]:
+    """The pages of this platform: the fixed ones, then those of the first team and of its apps."""
+    yield Shot("sign-in", "/accounts/login/", signed_out=True)
+    fixed = {
+        "account": "/account/", "tokens": "/account/tokens", "password": "/accounts/password/change/", "operator": "/operator/",
+        "teams": "/operator/teams", "users": "/operator/users", "plans": "/operator/plans", "plan-new": "/operator/plans/new",
+        "hosts": "/operator/hosts", "audit": "/operator/audit", "missing": "/no/such/page", "missing-app": "/apps/no-such-app/",
+    }  # fmt: skip
+    yield from (Shot(name, path) for name, path in fixed.items())
+    yield from (
+        Shot(f"plan-{slug}", f"/operator/plans/{slug}")
+        for slug in _last_parts(page, "/operator/plans", "/operator/plans/")[:1]
+    )
+    teams = _last_parts(page, "/operator/teams", "/operator/teams/")
+    yield from (Shot(f"quota-{slug}", f"/operator/teams/{slug}") for slug in teams[:1])
+    for slug in teams[:2]:
+        yield Shot(f"apps-{slug}", f"/teams/{slug}/")
+        yield Shot(f"members-{slug}", f"/teams/{slug}/members")
+        yield Shot(f"new-{slug}", f"/teams/{slug}/new")
+    for slug in teams[:1]:
+        for app in _last_parts(page, f"/teams/{slug}/", "/apps/"):
+            yield Shot(f"{app}-overview", f"/apps/{app}/")
+    for app in _last_parts(page, f"/teams/{teams[0]}/", "/apps/")[:2] if teams else []:
+        for tab in ("deploy", "deployments", "releases", "logs", "metrics", "instances", "environment", "settings"):
+            yield Shot(f"{app}-{tab}", f"/apps/{app}/{tab}")
+        yield Shot(f"{app}-deployment", f"/apps/{app}/deployments/3")
+        yield Shot(f"{app}-rollback", f"/apps/{app}/releases", click="button:has-text('Roll back')")
+        yield Shot(f"{app}-delete", f"/apps/{app}/settings", click="button[data-dialog='#delete']")
+
+
+def _last_parts(page: Page, path: str, prefix: str) -> list[str]:
+    """The names behind links of a page that lead to `prefix<name>`."""
+    page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
+    hrefs: list[str] = page.eval_on_selector_all("main a[href]", "all => all.map(a => a.getAttribute('href'))")
+    names = [href.removeprefix(prefix).strip("/") for href in hrefs if href.startswith(prefix)]
+    return list(dict.fromkeys(name for name in names if name and "/" not in name and name != "new"))
+
+
+def sign_in(page: Page, url: str, user: str, password: str) -> None:
+    """Through the form, as people do."""
+    page.goto(f"{url}/accounts/login/")
+    page.fill("#id_login", user)
+    page.fill("#id_password", password)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda address: "/accounts/login" not in address)
+
+
+def take(browser: Browser, url: str, shot: Shot, folder: Path, state: Path) -> list[str]:
+    """One shot in four looks; returns what the browser complained about."""
+    complaints: list[str] = []
+    for width, height in WIDTHS.items():
+        for scheme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme=scheme,  # type: ignore[arg-type]
+                storage_state=None if shot.signed_out else state,
+            )  # fmt: skip
+            page = context.new_page()
+            page.on(
+                "console",
+                lambda message: (
+                    complaints.append(f"{shot.name}: {message.text}") if message.type in ("error", "warning") else None
+                ),
+            )
+            page.on("pageerror", lambda error: complaints.append(f"{shot.name}: {error}"))
+            page.goto(url + shot.path)
+            if shot.click:
+                page.locator(shot.click).first.click()
+            page.wait_for_timeout(SETTLE_MS)
+            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            if wide > 0:
+                complaints.append(f"{shot.name}: {wide} px wider than {width}")
+            page.screenshot(path=folder / f"{shot.name}-{width}-{scheme}.png", full_page=not shot.click)
+            context.close()
+    return complaints
+
+
+def main() -> int:
+    """Take all; exit code 1 when the browser complained."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("url", "user", "password"):
+        parser.add_argument(name)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="", help="shots whose name holds this word")
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    state = options.folder / "state.json"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=options.chromium, args=ARGUMENTS)
+        page = browser.new_page()
+        sign_in(page, options.url, options.user, options.password)
+        page.context.storage_state(path=state)
+        wanted = [shot for shot in shots(page) if options.only in shot.name]
+        complaints = [line for shot in wanted for line in take(browser, options.url, shot, options.folder, state)]
+        browser.close()
+    state.unlink()
+    print("\n".join(dict.fromkeys(complaints)) or f"{4 * len(wanted)} pictures in {options.folder}, no complaints")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

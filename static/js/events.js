@@ -1,0 +1,42 @@
+// Hints from the platform ("app 7 changed") become DOM events on <body>; htmx parts that listen load themselves anew.
+import { Socket } from "./socket.js";
+import { duration } from "./figures.js";
+
+const last = new Map();
+
+function tell(what) {
+  const wait = (last.get(what) ?? 0) + 120 - Date.now();
+  if (wait > 0) {
+    if (!last.has(`${what}?`)) last.set(`${what}?`, setTimeout(() => { last.delete(`${what}?`); tell(what); }, wait));
+    return;
+  }
+  last.set(what, Date.now());
+  document.body.dispatchEvent(new CustomEvent(`changed-${what}`, { bubbles: true }));
+  document.body.dispatchEvent(new CustomEvent("changed", { bubbles: true, detail: what }));
+}
+
+function listen(root) {
+  let lost = false;
+  let first = true;
+  new Socket(() => root.dataset.events, {
+    onmessage: (message) => {
+      // The first message is the state as it is; the page was made a moment ago and mostly knows it.
+      const known = first && (root.dataset.known ?? state(message)) === state(message);
+      first = false;
+      if (!known) tell(message.what ?? "deployment");
+    },
+    // What happened while the line was down is not known: look at everything once.
+    onstate: (now) => {
+      if (now === "open" && lost) for (const what of ["deployment", "instances", "limits"]) tell(what);
+      lost = now === "lost";
+    },
+  });
+}
+
+const state = (message) => (message.deployment ? `${message.deployment.number} ${message.deployment.state}` : "");
+for (const root of document.querySelectorAll("[data-events]")) listen(root);
+
+// The step under way counts its own seconds.
+setInterval(() => {
+  for (const el of document.querySelectorAll("[data-since]")) el.textContent = duration((Date.now() - Date.parse(el.dataset.since)) / 1000);
+}, 100);

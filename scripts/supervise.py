@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,8 @@ def programs(state: State) -> list[Program]:
     """Everything one machine runs. Engine and HAProxy live in sessions of their own and outlive supervisor."""
     python, binaries = str(PYTHON), PYTHON.parent
     engine = [python, "-m", "runtime.engine", "--state", str(state.folder)]
+    if pool := os.environ.get("MOORAGE_SUBNET_POOL"):
+        engine += ["--subnet-pool", pool]
     haproxy = [shutil.which("haproxy") or "/usr/sbin/haproxy", "-W", "-S", f"{state.run}/haproxy-master.sock,mode,600"]
     haproxy += ["-f", str(state.folder / "haproxy/haproxy.cfg")]
     celery = [str(binaries / "celery")]

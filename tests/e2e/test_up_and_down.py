@@ -1,0 +1,69 @@
+"""A start, Ctrl-C, a second start and the end, as a person sees them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts import doctor, records, trial
+from scripts.state import ROOT
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A state folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="moorage-up-", dir="/var/tmp") as path:
+        yield Path(path)
+
+
+@pytest.mark.timeout(400)
+def test_apps_answer_while_the_platform_is_interrupted_and_nothing_is_left_after_down(
+    folder: Path, demo_archive: Path
+) -> None:
+    first = trial.up(folder, trial.free_port())
+    assert len(first.password) >= 12
+    assert first.call("POST", "/api/v1/apps", {"name": "stay", "plan": "nano"})[0] == 201
+    status, answer = first.deploy("stay", demo_archive)
+    assert status == 201, answer
+    trial.interrupt(first)
+    assert first.get("stay")[0] == 200
+    engine = records.read(folder / "run/engine.json")
+    second = trial.up(folder, first.port)
+    assert records.read(folder / "run/engine.json") == engine
+    assert second.password == "" or "first start" in second.password or "as set" in second.password
+    assert second.get("stay")[0] == 200
+    assert second.call("GET", "/api/v1/apps/stay")[1]["name"] == "stay"
+    assert "nothing is left" in trial.down(second)
+    assert doctor.leftovers(second.state) == []
+    assert not [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
+
+
+def test_a_port_in_use_is_one_sentence_and_leaves_nothing(folder: Path, platform: trial.Trial) -> None:
+    state = folder / "new"
+    environment = os.environ | {"MOORAGE_STATE": str(state), "MOORAGE_PORT": str(platform.port)}
+    done = subprocess.run(
+        ["make", "--silent", "up"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert f"port {platform.port}" in done.stderr
+    assert not state.exists()
+
+
+def test_a_second_up_on_the_same_folder_is_refused(platform: trial.Trial) -> None:
+    done = subprocess.run(
+        ["make", "--silent", "up"],
+        cwd=ROOT,
+        env=os.environ | platform.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "another make up runs" in done.stderr

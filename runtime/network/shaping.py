@@ -59,6 +59,12 @@ def shape(index: int, rate_bps: int) -> bytes:
     )
 
 
+def wake(index: int) -> bytes:
+    """Give a link that is up the queue it has anyway, which makes the kernel start it at once."""
+    body = _TCMSG.pack(socket.AF_UNSPEC, index, 0, TC_H_ROOT, 0) + text(TCA_KIND, "noqueue")
+    return message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
 def unshape(index: int) -> bytes:
     """Take the bucket of a link away; refusals in `NO_QDISC` mean there was none."""
     return message(RTM_DELQDISC, 0, _TCMSG.pack(socket.AF_UNSPEC, index, HANDLE, TC_H_ROOT, 0))

@@ -113,7 +113,8 @@ class Wiring:
     ) -> tuple[Endpoint, int]:
         """Carry out a decided endpoint. Returns it with its outer link, and that link's index.
 
-        Pin first, then the inner end, then the outer one: no packet passes before its source is pinned.
+        Pin first, then the inner end, then the outer one: no packet passes before its source is pinned and, but for
+        the first microseconds, its rate is held.
         """
         veth = parked.veth or self._make_veth(parked.namespace, endpoint.interface, _next_index(parked.namespace))
         parked.veth = None
@@ -122,6 +123,7 @@ class Wiring:
             self._elements.add([pin])
             parked.namespace.sock.transact(_inner(veth.inner_index, endpoint, network, default_route=default_route))
             self._host.transact(_outer(veth.index, endpoint, network, socket.if_nametoindex(network.bridge)))
+            parked.namespace.sock.transact([_inner_queue(veth.inner_index, endpoint)])
         except BaseException:
             self.delete_links([veth.name])
             self._elements.remove([pin])
@@ -203,9 +205,16 @@ def _inner(index: int, endpoint: Endpoint, network: Network, *, default_route: b
     ]
     if default_route:
         steps.append(links.new_default_route(index, endpoint.gateway))
-    if endpoint.rate_out_bps:
-        steps.append(shaping.shape(index, endpoint.rate_out_bps))
     return steps
+
+
+def _inner_queue(index: int, endpoint: Endpoint) -> bytes:
+    """Shape the inner end, or only wake it, once both ends are up.
+
+    A link that came up without its peer drops what it should send until the kernel's link watch has run. That takes
+    microseconds, but in one of twenty starts the first ARP reply fell into them, and the next try was a second later.
+    """
+    return shaping.shape(index, endpoint.rate_out_bps) if endpoint.rate_out_bps else shaping.wake(index)
 
 
 def _outer(index: int, endpoint: Endpoint, network: Network, bridge_index: int) -> Sequence[bytes]:

@@ -212,3 +212,13 @@ async def test_counters_are_the_containers_view(networks: Networks, start: Start
     got, sent = networks.sample(server), networks.sample(client)
     assert got.rx_bytes > 100_000 > got.tx_bytes
     assert sent.tx_bytes > 100_000 > sent.rx_bytes
+
+
+async def test_the_first_packet_after_connecting_arrives(networks: Networks, start: Start) -> None:
+    """A lost first ARP reply costs a second: it happened in one of twenty connections, so forty are tried."""
+    for _ in range(40):
+        sandbox, endpoint = await start()
+        with listen_in(sandbox.path, 80), socket_in(HOST) as client:
+            client.settimeout(0.5)
+            client.connect((endpoint.address, 80))
+        await networks.remove_sandbox(sandbox)

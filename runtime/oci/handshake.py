@@ -28,6 +28,9 @@ class StartFailed(RuntimeFault):
         self.errno = errno
         self.text = text
 
+    def __str__(self) -> str:
+        return f"{self.text} (step {self.step})"
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:

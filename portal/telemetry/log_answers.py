@@ -112,8 +112,11 @@ async def stream(app: App, viewer: Viewer, last: int, form: Format, check: Calla
             viewer.cursor.floor = lines[0].order
         viewer.cursor.take(lines)
         yield "".join(form(line, names) for line in lines)
-    async with aclosing(following(source, app.pk, viewer, list(names))) as lines_to_come:
-        async for batch in _or_every(RECHECK_S, aiter(lines_to_come)):
+    async with (
+        aclosing(following(source, app.pk, viewer, list(names))) as coming,
+        aclosing(_or_every(RECHECK_S, coming)) as ticking,
+    ):
+        async for batch in ticking:
             if batch is not None:
                 yield "".join(form(line, names) for line in batch.lines)
                 continue

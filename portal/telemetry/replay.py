@@ -81,7 +81,7 @@ async def begins_at(redis: Redis, instances: Iterable[str]) -> float | None:
     pipe = redis.pipeline(transaction=False)
     for name in names:
         pipe.xrange(log_stream(name), count=1)
-        pipe.execute_command("XINFO", "STREAM", log_stream(name))
+        pipe.xinfo_stream(log_stream(name))
     replies = await pipe.execute(raise_on_error=False)
     oldest = []
     for name, rows, info in zip(names, replies[::2], replies[1::2], strict=True):

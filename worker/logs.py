@@ -93,7 +93,7 @@ class Follower:
         """Whole records that are there now, about `limit` bytes of them at most; empty when there is nothing new."""
         found: list[Line] = []
         size = 0
-        while size < limit:
+        while size < limit or not found:  # what is skipped does not count
             if self._file is None and not self._open_first():
                 break
             data = self._file.read(min(BLOCK, limit)) if self._file else b""

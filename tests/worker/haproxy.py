@@ -1,0 +1,151 @@
+"""A real HAProxy in a temporary folder and small servers behind it, for the ingress tests."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+from worker.config import WorkerConfig, load
+from worker.ingress import Gateway, gateway
+from worker.ingress_table import AppRoute, Server
+
+PORTS = iter(range(18_220, 18_299))
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Says who it is and which headers came."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        headers = "".join(f"{k.lower()}: {v}\n" for k, v in self.headers.items())
+        body = f"{self.server.word}\n{headers}".encode()  # type: ignore[attr-defined]
+        time.sleep(getattr(self.server, "slow_s", 0))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+class UnixHttp(ThreadingMixIn, UnixStreamServer):
+    """The portal's stand at its socket: HTTP over a unix socket."""
+
+    daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:  # type: ignore[override]
+        return super().get_request()[0], ("unix", 0)
+
+
+@contextmanager
+def serving(word: str, *, slow_s: float = 0) -> Iterator[Server]:
+    """A small HTTP server on the loopback, as a server of a route."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.daemon_threads = True
+    server.word, server.slow_s = word, slow_s  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield Server(word, "127.0.0.1", server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def portal_at(path: Path) -> Iterator[None]:
+    """Something that answers `portal` on a unix socket."""
+    server = UnixHttp(str(path), Answers)
+    server.word = "portal"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        path.unlink()
+        thread.join()
+
+
+class Host:
+    """One ingress under test: configuration, files, and the process when it is started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = next(PORTS)
+        run = folder / "run"
+        run.mkdir()
+        environment = {"MOORAGE_STATE": str(folder / "state"), "MOORAGE_RUN": str(run), "MOORAGE_PORT": str(self.port)}
+        self.config: WorkerConfig = load(environment)
+        self.config.state.mkdir()
+        self.gateway: Gateway = gateway(self.config)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start HAProxy with the files as they are and wait until it answers."""
+        command = [
+            "haproxy",
+            "-W",
+            "-S",
+            str(self.config.haproxy_master),
+            "-f",
+            str(self.config.haproxy / "haproxy.cfg"),
+        ]
+        self.process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, "HAProxy did not come up"
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Kill it, master and workers."""
+        if self.process:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+            self.process = None
+
+    def get(self, host: str, path: str = "/", **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
+        """One request to the ingress by Host: status, body, headers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(
+                "GET", path, headers={"Host": host, **{k.replace("_", "-"): v for k, v in headers.items()}}
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), answer.headers
+        finally:
+            connection.close()
+
+    def route(self, *routes: AppRoute) -> None:
+        """Apply routes."""
+        self.gateway.apply(routes)
+
+
+@contextmanager
+def host() -> Iterator[Host]:
+    """A host with HAProxy running, in a folder with a short path (sockets end at 107 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="mw-", dir="/tmp") as folder:
+        found = Host(Path(folder))
+        found.gateway.write()
+        found.start()
+        try:
+            yield found
+        finally:
+            found.stop()

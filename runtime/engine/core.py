@@ -49,15 +49,21 @@ class Core:
         """`moorage-<short>`, relative to each hierarchy."""
         return f"moorage-{self.config.short}"
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run work beside the request; a failure is logged, never lost."""
+    def keep(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run work that goes on though nobody may wait for it any more; its failure is for who waits."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run work beside the request; a failure is logged, never lost."""
+        task = self.keep(work, name)
+        task.add_done_callback(self._log_failure)
+        return task
+
+    @staticmethod
+    def _log_failure(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception():
             log.error("%s failed: %s", task.get_name(), task.exception(), exc_info=task.exception())
 

@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack, suppress
 
 from runtime.engine import bundle
 from runtime.engine.container import Container, Ended
-from runtime.engine.core import Core
+from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
 from runtime.engine.request import PortBinding
 from runtime.engine.state import State
+from runtime.errors import RuntimeFault
 from runtime.network.model import DEFAULT_NETWORK, Endpoint, Sandbox
 from runtime.network.model import PortBinding as Published
 from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
@@ -74,10 +75,10 @@ class Lifecycle:
         try:
             async with AsyncExitStack() as undo:
                 launched = await self._launch(container, undo)
-                await self._attach_waiting(container)
+                await self._attach_waiting(container, launched)
                 life.started_ns = await launched.release()
                 undo.pop_all()
-        except (StartFailed, EngineFault) as error:
+        except (RuntimeFault, OSError) as error:
             await self._failed(container, error)
             raise self._words(container, error) from error
         container.launched = launched
@@ -114,7 +115,6 @@ class Lifecycle:
         for name in (EXIT, STATE):
             (container.folder / name).unlink(missing_ok=True)
         launched = await core.launcher.launch(self.launch_request(container))
-        undo.push_async_callback(launched.abandon)
         state = OciState.read(container.folder)
         container.init = state.init if state else None
         container.cgroup = spec.linux.cgroups_path
@@ -132,15 +132,21 @@ class Lifecycle:
             stdin_once=config.stdin_once,
         )
 
-    async def _attach_waiting(self, container: Container) -> None:
+    async def _attach_waiting(self, container: Container, launched: Launched) -> None:
         """Let those who attached before the start connect, so that they miss nothing, then open the gate."""
         waiting, container.attaching = container.attaching, []
         for client in waiting:
             client.tell(True)
-        if waiting:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ATTACH_PATIENCE_S):
-                    await asyncio.gather(*(client.connected.wait() for client in waiting))
+        if not waiting:
+            return
+        try:
+            async with asyncio.timeout(ATTACH_PATIENCE_S):
+                await asyncio.gather(*(client.connected.wait() for client in waiting))
+        except TimeoutError:
+            log.warning("container %s: a client that attached did not connect in time", container.short)
+        except BaseException:
+            await launched.abandon()
+            raise
 
     async def join_network(self, container: Container) -> tuple[Sandbox | None, Endpoint | None]:
         """The container's sandbox and endpoint; what a restart left standing is used again, with its address."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from runtime.engine.filters import Filters
 if TYPE_CHECKING:
     from runtime.engine.daemon import Engine
 
-type Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+type Handler = Callable[[Call], Coroutine[Any, Any, web.StreamResponse]]
 
 
 class Call:

@@ -112,7 +112,7 @@ async def pull(call: Call) -> web.StreamResponse:
     reference = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}" if tag else name
     auth = registry_auth(call.request.headers.get("X-Registry-Auth", ""))
     progress = Progress()
-    work = call.engine.core.spawn(_pull(call, reference, auth, progress), "pull")
+    work = call.engine.core.keep(_pull(call, reference, auth, progress), "pull")
     first = await anext(progress, None)
     if first is None:
         await work  # raises what it failed with

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -144,9 +144,9 @@ class Api:
             response.headers.update(HEADERS)
         return response
 
-    async def _unbroken(self, work: object) -> web.StreamResponse:
+    async def _unbroken(self, work: Coroutine[Any, Any, web.StreamResponse]) -> web.StreamResponse:
         """Run a handler to its end though the client may leave: half a start is worse than an unread answer."""
-        task = self._engine.core.spawn(work, "request")  # type: ignore[arg-type]
+        task = self._engine.core.keep(work, "request")
         response: web.StreamResponse = await asyncio.shield(task)
         return response
 

@@ -67,6 +67,12 @@ def page_changed(app_id: int, what: str) -> None:
     _after_commit(lambda: _send("page", lambda: _group_send(f"app.{app_id}", message)))
 
 
+def access_changed(team_id: int) -> None:
+    """Tell open pages of a team's apps to look again whether their reader still may, once the transaction is in."""
+    message = {"type": "changed", "what": "access"}
+    _after_commit(lambda: _send("access", lambda: _group_send(f"team.{team_id}", message)))
+
+
 async def _group_send(group: str, message: dict[str, Any]) -> None:
     layer = get_channel_layer()
     if layer is not None:

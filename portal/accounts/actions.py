@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 
+from portal import hints
 from portal.accounts.access import TOKEN_PREFIX, VERBS_OF_SCOPE, can, digest_of, require, require_operator
 from portal.accounts.actor import Actor
 from portal.accounts.models import ApiToken, Membership, Role, Team, User
@@ -117,6 +118,7 @@ def change_role(actor: Actor, membership: Membership, role: str) -> Membership:
     was, membership.role = membership.role, role
     membership.save(update_fields=["role"])
     record(actor, "change_role", "user", membership.user.username, team=membership.team.slug, was=was, role=role)
+    hints.access_changed(membership.team_id)
     return membership
 
 
@@ -127,6 +129,7 @@ def remove_member(actor: Actor, membership: Membership) -> None:
         require(actor, "admin", membership.team, missing="There is no such member.")
     _keep_an_owner(membership)
     record(actor, "remove_member", "user", membership.user.username, team=membership.team.slug)
+    hints.access_changed(membership.team_id)
     membership.delete()
 
 
@@ -187,6 +190,7 @@ def revoke_token(actor: Actor, token: ApiToken) -> None:
     if not own and not can(actor, "admin", token.membership.team):
         raise Forbidden("Only its person or an owner of the team may end this token.")
     record(actor, "revoke_token", "token", token.prefix, team=token.membership.team.slug)
+    hints.access_changed(token.membership.team_id)
     token.delete()
 
 

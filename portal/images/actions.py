@@ -23,6 +23,7 @@ from portal.images.target import Target, repository_of
 
 READ_BYTES = 1 << 20
 _pool = ThreadPoolExecutor(4, thread_name_prefix="images")  # hashing and writing; more would not go faster
+_whole = ThreadPoolExecutor(2, thread_name_prefix="uploads")  # whole files, which must not hold up the chunks of others
 
 
 async def in_pool[**P, R](function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -68,9 +69,14 @@ def append_upload(upload: Upload, offset_bytes: int, data: bytes) -> int:
         return chunk.finish()
 
 
-async def finish_upload(actor: Actor, upload: Upload) -> Image:
-    """Register the image of a complete upload; repeated calls return the same image. Errors as receive_archive."""
-    return await in_pool(_finish, actor, upload)
+async def finish_upload(actor: Actor, upload: Upload, *, wait: bool = True) -> Image:
+    """Register the image of a complete upload; repeated calls return the same image. Errors as receive_archive.
+
+    While another request reads it this waits for that one, or raises UploadBusy without `wait`.
+    """
+    run = database_sync_to_async(_finish, thread_sensitive=False, executor=_whole)
+    image: Image = await run(actor, upload, wait=wait)
+    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,10 @@ class _App:
     team: Team
 
 
-def _finish(actor: Actor, upload: Upload) -> Image:
+def _finish(actor: Actor, upload: Upload, *, wait: bool) -> Image:
     if (image := _finished(upload)) is not None:
         return image
-    with uploads.locked(upload, wait=True) as fd:
+    with uploads.locked(upload, wait=wait) as fd:
         if (image := _finished(upload)) is not None:
             return image
         if (have := os.fstat(fd).st_size) != upload.size_bytes:

@@ -182,7 +182,7 @@ class UploadsApp:
         offset = await in_pool(uploads.offset_of, upload)
         if offset == upload.size_bytes and not upload.error and upload.image_id is None:
             with contextlib.suppress(PortalError):  # kept in the row, which is shown
-                await actions.finish_upload(actor, upload)
+                await actions.finish_upload(actor, upload, wait=False)
             upload = await in_pool(uploads.load, actor, str(upload.pk))
         await answer_json(send, 200, upload_json(upload, offset))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, ProtectedError
 from django.utils import timezone
 
 from portal.images.models import Blob, Image
 from portal.images.store import blob_store
 
 GRACE_S = 3600.0
+UNUSED_KEPT = dt.timedelta(days=7)
 
 
 def collect(*, grace_s: float = GRACE_S) -> int:
@@ -19,6 +21,7 @@ def collect(*, grace_s: float = GRACE_S) -> int:
     Safe beside an upload that relies on one: it makes the file young, and only old files go; should the row go just
     before the upload registers it, the upload writes the row again.
     """
+    _drop_unused_images()
     store = blob_store()
     old = timezone.now() - dt.timedelta(seconds=grace_s)
     has_image = Exists(Image.blobs.through.objects.filter(blob_id=OuterRef("pk")))
@@ -30,3 +33,11 @@ def collect(*, grace_s: float = GRACE_S) -> int:
     Blob.objects.filter(~has_image, digest__in=missing).delete()
     store.sweep_incoming()
     return len(gone)
+
+
+def _drop_unused_images() -> None:
+    """Images that were sent but belong to no release: what was never deployed, and what is left of deleted apps."""
+    unused = Image.objects.filter(releases=None, created_at__lt=timezone.now() - UNUSED_KEPT)
+    for image in unused:
+        with contextlib.suppress(ProtectedError):  # deployed in this moment
+            image.delete()

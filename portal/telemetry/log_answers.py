@@ -20,10 +20,10 @@ from portal.telemetry import instances
 from portal.telemetry.feeds import feeds, following, wanted
 from portal.telemetry.lines import ZERO, Cursor, Line, at_s
 from portal.telemetry.replay import begins_at, replay, tail
-from portal.telemetry.sockets import RECHECK_S
 from portal.telemetry.viewer import Viewer
 from portal.threads import in_thread
 
+RECHECK_S = 5.0  # whether the right is still there, and whether there are new instances
 STREAMS = {"o": "stdout", "O": "stdout", "e": "stderr", "E": "stderr", "m": "platform"}
 
 

@@ -31,7 +31,7 @@ from portal.telemetry.replay import tail
 from portal.telemetry.viewer import Batch, Viewer
 from portal.threads import in_thread
 
-RECHECK_S = 5.0  # a role, a session or a token that ended closes the socket within this time
+RECHECK_S = 15.0  # in case a hint was lost, and for sessions, whose end gives none
 FIRST_LINES = 200
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,8 @@ class AppSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships
             return
         self.stale = asyncio.Event()
         self.feeds: Feeds = feeds(config().redis_url)
-        await self.channel_layer.group_add(f"app.{self.app.pk}", self.channel_name)
+        for group in self._groups():
+            await self.channel_layer.group_add(group, self.channel_name)
         self._tasks = [asyncio.create_task(self._guarded(work)) for work in (self.run, self._keep_checking)]
 
     async def refuse(self, error: PortalError) -> None:
@@ -92,7 +93,11 @@ class AppSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if hasattr(self, "app"):
-            await self.channel_layer.group_discard(f"app.{self.app.pk}", self.channel_name)
+            for group in self._groups():
+                await self.channel_layer.group_discard(group, self.channel_name)
+
+    def _groups(self) -> tuple[str, str]:
+        return f"app.{self.app.pk}", f"team.{self.app.team_id}"
 
     async def _guarded(self, work: Callable[[], Any]) -> None:
         try:
@@ -124,6 +129,14 @@ class AppSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships
 
     async def follow(self, names: list[str]) -> None:
         """Instances may have come."""
+
+
+class NoSocket(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """Any other address: refused without a word in the log."""
+
+    async def connect(self) -> None:
+        """Refuse the handshake (HTTP 403)."""
+        await self.close()
 
 
 class LogsSocket(AppSocket):
@@ -203,7 +216,8 @@ class EventsSocket(AppSocket):
     async def changed(self, event: dict[str, Any]) -> None:
         """A hint becomes the state it hints at."""
         await super().changed(event)
-        await self._tell(str(event.get("what", "")))
+        if event.get("what") != "access":
+            await self._tell(str(event.get("what", "")))
 
     async def _tell(self, what: str) -> None:
         message = await in_thread(live_state.change, self.app.pk, what)

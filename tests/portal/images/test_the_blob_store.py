@@ -17,7 +17,8 @@ from portal.hosting.models import App
 from portal.images.actions import receive_archive
 from portal.images.blobs import BlobMissing, BlobStore
 from portal.images.collect import collect
-from portal.images.models import Blob
+from portal.images.models import Blob, Image
+from portal.releases.models import Release
 from tests.portal.images import archives
 
 
@@ -95,6 +96,23 @@ def test_collection_takes_old_blobs_without_an_image_and_no_others(
     assert set(store.digests()) == needed
     assert set(Blob.objects.values_list("digest", flat=True)) == needed
     assert stray not in needed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_image_that_was_never_deployed_is_forgotten_after_a_week(
+    app: App, developer: Actor, store: BlobStore
+) -> None:
+    image = asyncio.run(receive_archive(developer, app, archives.chunks(archives.demo())))
+    released = asyncio.run(receive_archive(developer, app, archives.chunks(archives.demo(crash=True))))
+    Release.objects.create(app=app, number=1, image=released, environment_encrypted=b"")
+    make_old(store)
+    collect()
+    assert Image.objects.count() == 2
+    Image.objects.update(created_at=timezone.now() - dt.timedelta(days=8))
+    collect()
+    assert list(Image.objects.all()) == [released]
+    assert not store.has(image.digest)
+    assert store.has(released.digest)
 
 
 @pytest.mark.django_db(transaction=True)

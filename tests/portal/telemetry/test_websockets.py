@@ -16,6 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from portal import hints
+from portal.accounts.actions import remove_member
+from portal.accounts.actor import SYSTEM
 from portal.accounts.models import ApiToken, Membership, User
 from portal.hosting.models import App
 from portal.releases.models import Deployment, Instance, Release
@@ -134,6 +136,23 @@ async def test_a_socket_closes_when_its_right_goes(
                 await asyncio.wait_for(socket.recv(), 5)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == (4404 if way == "role" else 4401)
+
+
+async def test_the_action_that_takes_a_role_away_closes_the_socket_at_once(
+    site: str, people: People, shop: App, instances: list[str]
+) -> None:
+    session = await on_database(cookie)(people, people.viewer)
+    async with opened(site, "/ws/apps/shop/events", session) as socket:
+        await socket.recv()
+        row = await on_database(Membership.objects.select_related("team", "user").get)(user=people.viewer)
+        await on_database(remove_member)(SYSTEM, row)
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(socket.recv(), 2)
+
+
+async def test_an_address_without_a_socket_is_refused(site: str, people: People) -> None:
+    with pytest.raises(InvalidStatus):
+        await opened(site, "/ws/nothing", await on_database(cookie)(people, people.owner))
 
 
 async def test_a_page_that_does_not_read_is_thinned_and_the_others_are_not(

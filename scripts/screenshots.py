@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
 ]  # fmt: skip
 WIDTHS = {1440: 900, 390: 844}
-SETTLE_MS = 900  # charts and logs draw what their websockets bring
+SETTLE_MS = 120
+LIVE_MS = 900  # charts and logs draw what their websockets bring
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +79,41 @@ def sign_in(page: Page, url: str, user: str, password: str) -> None:
     page.wait_for_url(lambda address: "/accounts/login" not in address)
 
 
-def take(browser: Browser, url: str, shot: Shot, folder: Path, state: Path) -> list[str]:
-    """One shot in four looks; returns what the browser complained about."""
-    complaints: list[str] = []
-    for width, height in WIDTHS.items():
-        for scheme in ("light", "dark"):
-            context = browser.new_context(
-                viewport={"width": width, "height": height}, color_scheme=scheme,  # type: ignore[arg-type]
-                storage_state=None if shot.signed_out else state,
-            )  # fmt: skip
-            page = context.new_page()
-            page.on(
-                "console",
-                lambda message: (
-                    complaints.append(f"{shot.name}: {message.text}") if message.type in ("error", "warning") else None
-                ),
-            )
-            page.on("pageerror", lambda error: complaints.append(f"{shot.name}: {error}"))
-            page.goto(url + shot.path)
-            if shot.click:
-                page.locator(shot.click).first.click()
-            page.wait_for_timeout(SETTLE_MS)
-            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            if wide > 0:
-                complaints.append(f"{shot.name}: {wide} px wider than {width}")
-            page.screenshot(path=folder / f"{shot.name}-{width}-{scheme}.png", full_page=not shot.click)
-            context.close()
-    return complaints
+class Camera:
+    """One look (width and scheme), signed in or out; remembers what the browser complained about."""
+
+    def __init__(self, browser: Browser, width: int, scheme: str, state: Path | None) -> None:
+        self.look = f"{width}-{scheme}"
+        self.width = width
+        self.complaints: list[str] = []
+        self.name = ""
+        size: ViewportSize = {"width": width, "height": WIDTHS[width]}
+        context = browser.new_context(
+            viewport=size, color_scheme="dark" if scheme == "dark" else "light", storage_state=state
+        )
+        self.page = context.new_page()
+        self.page.on(
+            "console", lambda message: self.complain(message.text) if message.type in ("error", "warning") else None
+        )
+        self.page.on("pageerror", lambda error: self.complain(str(error)))
+
+    def complain(self, text: str) -> None:
+        """Note it, unless it is the answer that the page is about."""
+        if not (self.name.startswith("missing") and "404" in text):
+            self.complaints.append(f"{self.name}: {text}")
+
+    def take(self, url: str, shot: Shot, folder: Path) -> None:
+        """Open the page, wait until it has drawn, photograph it."""
+        self.name = shot.name
+        self.page.goto(url + shot.path)
+        if shot.click:
+            self.page.locator(shot.click).first.click()
+        live = self.page.locator("[data-log], [data-metrics]").count() or shot.click
+        self.page.wait_for_timeout(LIVE_MS if live else SETTLE_MS)
+        wide = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if wide > 0:
+            self.complain(f"{wide} px wider than {self.width}")
+        self.page.screenshot(path=folder / f"{shot.name}-{self.look}.png", full_page=not shot.click)
 
 
 def main() -> int:
@@ -124,7 +133,13 @@ def main() -> int:
         sign_in(page, options.url, options.user, options.password)
         page.context.storage_state(path=state)
         wanted = [shot for shot in shots(page) if options.only in shot.name]
-        complaints = [line for shot in wanted for line in take(browser, options.url, shot, options.folder, state)]
+        looks = [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
+        inside = [Camera(browser, *look, state) for look in looks]
+        outside = [Camera(browser, *look, None) for look in looks]
+        for shot in wanted:
+            for camera in outside if shot.signed_out else inside:
+                camera.take(options.url, shot, options.folder)
+        complaints = [line for camera in inside + outside for line in camera.complaints]
         browser.close()
     state.unlink()
     print("\n".join(dict.fromkeys(complaints)) or f"{4 * len(wanted)} pictures in {options.folder}, no complaints")

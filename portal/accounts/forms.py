@@ -18,7 +18,7 @@ SCOPES = {
 LIFETIMES = (("90", "90 days"), ("30", "30 days"), ("365", "1 year"), ("", "Until it is revoked"))
 
 
-class MembershipChoice(forms.ModelChoiceField):
+class MembershipChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not generic at run time
     """One of a person's teams, with the role there."""
 
     def label_from_instance(self, obj: Membership) -> str:

@@ -5,6 +5,7 @@ Raw, because Django would spool each body to disk before a view sees it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -28,6 +29,7 @@ from portal.images.asgi_http import (
     headers_of,
     refuse,
 )
+from portal.images.faults import UploadBusy
 from portal.images.ingest import refusals
 from portal.images.models import Image, Upload
 from portal.images.registry_asgi import registry_app
@@ -38,6 +40,8 @@ __all__ = ["UploadsApp", "image_json", "registry_app"]
 PREFIX = "/api/v1/uploads"
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
+FINISH_S = 30.0  # how long a page waits for an image that another request is reading
+BUSY_S = 0.2
 _TUS = {"tus-resumable": VERSION, "cache-control": "no-store"}
 
 type LoadApp = Callable[[Actor, str], Target]
@@ -181,10 +185,21 @@ class UploadsApp:
         """JSON for the page; an upload whose last answer was lost, or whose process died, is finished now."""
         offset = await in_pool(uploads.offset_of, upload)
         if offset == upload.size_bytes and not upload.error and upload.image_id is None:
-            with contextlib.suppress(PortalError):  # kept in the row, which is shown
-                await actions.finish_upload(actor, upload, wait=False)
+            with contextlib.suppress(PortalError, TimeoutError):  # kept in the row, which is shown
+                await _finish(actor, upload)
             upload = await in_pool(uploads.load, actor, str(upload.pk))
         await answer_json(send, 200, upload_json(upload, offset))
+
+
+async def _finish(actor: Actor, upload: Upload) -> None:
+    """Finish an upload, or wait for the request (maybe of another process) that is at it, holding no thread."""
+    async with asyncio.timeout(FINISH_S):
+        while True:
+            try:
+                await actions.finish_upload(actor, upload, wait=False)
+                return
+            except UploadBusy:
+                await asyncio.sleep(BUSY_S)
 
 
 def metadata(header: str) -> dict[str, str]:

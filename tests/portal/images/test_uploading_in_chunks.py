@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -147,6 +148,21 @@ def test_an_image_whose_last_answer_was_lost_is_finished_when_asked_for(http: ht
         file.write(data[-1:])
     state = http.get(address).json()
     assert (state["state"], state["offset_bytes"]) == ("done", len(data))
+
+
+def test_asking_waits_for_the_request_that_reads_the_image(http: httpx.Client) -> None:
+    data = archives.demo()
+    address = begin(http, len(data)).headers["Location"]
+    patch(http, address, 0, data[:-1])
+    upload = Upload.objects.get()
+    with uploads.file_of(upload).open("ab") as file:
+        file.write(data[-1:])
+    with ThreadPoolExecutor(1) as pool:
+        with uploads.locked(upload):
+            asked = pool.submit(lambda: http.get(address).json())
+            with pytest.raises(TimeoutError):
+                asked.result(0.3)
+        assert asked.result(10)["state"] == "done"
 
 
 def test_a_checksum_that_does_not_hold_takes_the_chunk_back(http: httpx.Client) -> None:

@@ -99,7 +99,7 @@ def _networks(config: EngineConfig) -> bool:
 def _endpoint_links(config: EngineConfig) -> set[str]:
     """Names of links that the network's records ask for."""
     found: set[str] = set()
-    for path in (config.home / "networks").rglob("*.json"):
+    for path in [*(config.home / "networks").glob("*.json"), *(config.run / "sandboxes").glob("*.json")]:
         try:
             found |= set(_names(json.loads(path.read_bytes())))
         except (OSError, ValueError):

@@ -150,10 +150,13 @@ async def test_two_engines_live_side_by_side(start: Start, tmp_path: Path) -> No
         sandbox, endpoint = await start()
         stranger = await other.create_sandbox(secrets.token_hex(32))
         theirs = await other.connect(stranger, "bridge")
+        published = await other.publish(theirs, [PortBinding(container_port=80)])
         with listen_in(sandbox.path, 80), listen_in(stranger.path, 80):
             assert reaches(HOST, theirs.address, 80)
             assert not reaches(stranger.path, endpoint.address, 80)
             assert not reaches(sandbox.path, theirs.address, 80)
+            assert reaches(HOST, endpoint.gateway, published.ports[0].host_port)
+            assert not reaches(sandbox.path, endpoint.gateway, published.ports[0].host_port)
     finally:
         await other.destroy()
     assert leftovers(other_state, other_run, running=False).count == 0

@@ -84,15 +84,19 @@ def portal_at(path: Path) -> Iterator[None]:
 class Host:
     """One ingress under test: configuration, files, and the process when it is started."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = next(PORTS)
-        run = folder / "run"
-        run.mkdir()
-        environment = {"MOORAGE_STATE": str(folder / "state"), "MOORAGE_RUN": str(run), "MOORAGE_PORT": str(self.port)}
-        self.config: WorkerConfig = load(environment)
-        self.config.state.mkdir()
+    def __init__(self, config: WorkerConfig) -> None:
+        self.port = config.port
+        self.config = config
         self.gateway: Gateway = gateway(self.config)
         self.process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def alone(cls, folder: Path) -> Host:
+        """An ingress with nothing else, in a folder of its own."""
+        for name in ("run", "state"):
+            (folder / name).mkdir()
+        port = str(next(PORTS))
+        return cls(load({"MOORAGE_STATE": f"{folder}/state", "MOORAGE_RUN": f"{folder}/run", "MOORAGE_PORT": port}))
 
     def start(self) -> None:
         """Start HAProxy with the files as they are and wait until it answers."""
@@ -142,7 +146,7 @@ class Host:
 def host() -> Iterator[Host]:
     """A host with HAProxy running, in a folder with a short path (sockets end at 107 bytes)."""
     with tempfile.TemporaryDirectory(prefix="mw-", dir="/tmp") as folder:
-        found = Host(Path(folder))
+        found = Host.alone(Path(folder))
         found.gateway.write()
         found.start()
         try:

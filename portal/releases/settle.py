@@ -30,8 +30,8 @@ def settle(host: Host | None = None) -> None:
 @transaction.atomic
 def _delete(app: App) -> None:
     """Rows in the order their protected references allow. Images stay with the team."""
-    locked = App.objects.select_for_update().filter(pk=app.pk, instances=None).first()
-    if locked is None:
+    locked = App.objects.select_for_update().filter(pk=app.pk).first()
+    if locked is None or Instance.objects.filter(app=app).exists():
         return
     Deployment.objects.filter(app=app).delete()
     Release.objects.filter(app=app).delete()

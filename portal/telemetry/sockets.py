@@ -24,7 +24,7 @@ from portal.hosting.access import get_app
 from portal.hosting.models import App
 from portal.telemetry import instances, live_state
 from portal.telemetry.feeds import Feeds, feeds, following
-from portal.telemetry.history import STREAM_S, history_json
+from portal.telemetry.history import STREAM_S, history_json, limits_json
 from portal.telemetry.lines import ZERO, Cursor
 from portal.telemetry.points import Point
 from portal.telemetry.replay import tail
@@ -194,6 +194,20 @@ class MetricsSocket(AppSocket):
                     await self.send(text_data=text)
         finally:
             self.feeds.leave_metrics(self.app.pk, queue)
+
+    async def changed(self, event: dict[str, Any]) -> None:
+        """A plan's new limits reach open charts: the first message's form, without points."""
+        await super().changed(event)
+        if event.get("what") == "limits":
+            app = await in_thread(authorised, self.headers, self.app.slug)
+            told = {
+                "app": app.slug,
+                "team": app.team.slug,
+                "window_s": 0,
+                "limits": limits_json(app.plan),
+                "instances": {},
+            }
+            await self.send(text_data=json.dumps(told, separators=(",", ":")))
 
     async def follow(self, names: list[str]) -> None:
         """Join the streams of new instances."""

@@ -20,6 +20,7 @@ from portal.accounts.actions import remove_member
 from portal.accounts.actor import SYSTEM
 from portal.accounts.models import ApiToken, Membership, User
 from portal.hosting.models import App
+from portal.plans.models import Plan
 from portal.releases.models import Deployment, Instance, Release
 from portal.telemetry import sockets
 from portal.telemetry.actions import record_limit_hits
@@ -212,6 +213,10 @@ async def test_metrics_begin_with_the_last_hour_and_go_on_with_each_sample(
             (point,) = json.loads(await socket.recv())
         assert (point["instance"], point["cpu_millicores"], point["cpu_pct_of_limit"]) == ("shop-1", 500.0, 100.0)
         assert point["pids"] == 3
+        await on_database(Plan.objects.filter(pk=shop.plan_id).update)(memory_bytes=123)
+        await on_database(hints.page_changed)(shop.pk, "limits")
+        told = json.loads(await socket.recv())
+        assert (told["limits"]["memory_bytes"], told["instances"]) == (123, {})
 
 
 async def test_events_carry_the_state_of_the_deployment_as_it_happens(

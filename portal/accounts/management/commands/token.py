@@ -25,6 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--team", default="", help="needed when the user is in several")
         parser.add_argument("--scopes", required=True, help="of read, deploy, write, operator; separated by commas")
         parser.add_argument("--app", default="", help="hold it to one app")
+        parser.add_argument("--name", default="command line", help="what the list of tokens calls it")
         parser.add_argument("--days", type=int, default=0, help="0: until it is revoked")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,7 +41,7 @@ class Command(BaseCommand):
         scopes = options["scopes"].replace(",", " ").split()
         try:
             new = create_token(
-                SYSTEM, found[0], name="command line", scopes=scopes, app_slug=options["app"], expires_at=expires
+                SYSTEM, found[0], name=options["name"], scopes=scopes, app_slug=options["app"], expires_at=expires
             )
         except PortalError as error:
             raise CommandError(f"{error.message} {error.hint}".strip()) from None

@@ -14,6 +14,7 @@ from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, Forbidden, Invalid
 from runtime.engine.lifecycle import Lifecycle
+from runtime.engine.limits import Limits
 from runtime.engine.process import merge
 from runtime.engine.records import Record, save
 from runtime.engine.request import Bind, CreateRequest, check_name
@@ -34,9 +35,10 @@ NOUNS = (
 class Containers:
     """Making and removing records."""
 
-    def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
+    def __init__(self, core: Core, lifecycle: Lifecycle, limits: Limits) -> None:
         self._core = core
         self._lifecycle = lifecycle
+        self._limits = limits
 
     async def create(self, request: CreateRequest, name: str = "") -> Container:
         """Write the record of a new container; no process, namespace or mount is made. Raises NoSuchImage, Conflict, Invalid."""
@@ -142,7 +144,19 @@ class Containers:
         core.ids.give_back(container.record.id_base)
         core.registry.discard(container)
         core.emit(container, "destroy")
-        container.removals.fire(Ended(max(container.life.exit_code, -1), ""))
+        container.removals.fire(Ended(container.life.exit_code))
+        await self._leave_groups(container.record.host.cgroup_parent)
+
+    async def _leave_groups(self, parent: str) -> None:
+        """Remove the app's and the team's groups when nothing else lies in them and nobody gave them limits."""
+        while parent:
+            below = f"{parent}/"
+            if self._limits.has(parent) or any(
+                f"{c.record.host.cgroup_parent}/".startswith(below) for c in self._core.registry
+            ):
+                return
+            await asyncio.to_thread(self._core.cgroups.remove, f"{self._core.cgroup_root}/{parent}")
+            parent = parent.rpartition("/")[0]
 
 
 def remove_remains(core: Core, identity: str, folder: Path) -> None:

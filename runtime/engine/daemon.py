@@ -45,11 +45,11 @@ class Engine:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.lifecycle = Lifecycle(core)
-        self.containers = Containers(core, self.lifecycle)
+        self.limits = Limits(core)
+        self.containers = Containers(core, self.lifecycle, self.limits)
         self.supervisor = Supervisor(core, self.lifecycle, self.containers)
         self.execs = Execs(core)
         self.stats = Stats(core)
-        self.limits = Limits(core)
         self.alarms = Alarms(core, self.stats, self.limits)
         self._over = asyncio.Event()
         self._removed = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
@@ -70,10 +72,16 @@ def _mounts(config: EngineConfig, expected: set[str]) -> list[str]:
 
 
 def _cgroups(config: EngineConfig, cgroups: Cgroups, expected: set[str], known: dict[str, Record]) -> list[str]:
+    """Instances that no container lives in, and parents that neither hold one nor have limits of their own.
+
+    `default` and the root itself are the engine's: they count when no engine runs and no container is left."""
     root = f"moorage-{config.short}"
-    kept = _groups(config) | {r.host.cgroup_parent or "default" for r in known.values()}
+    groups = cgroups.list(root)
+    if not known and not engine_runs(config):
+        return [*groups, *([root] if exists(cgroups, root) else [])]
+    kept = _groups(config) | {r.host.cgroup_parent for r in known.values()} | {"default"}
     found = []
-    for path in cgroups.list(root):
+    for path in groups:
         rest = path.removeprefix(root).strip("/")
         name = rest.rsplit("/", 1)[-1]
         if is_id(name):
@@ -82,6 +90,28 @@ def _cgroups(config: EngineConfig, cgroups: Cgroups, expected: set[str], known: 
         elif rest and not any(k == rest or k.startswith(f"{rest}/") for k in kept):
             found.append(path)
     return found
+
+
+def exists(cgroups: Cgroups, root: str) -> bool:
+    """Whether a group of that name is in any hierarchy (v1 mounts them one beside another)."""
+    base = Path("/sys/fs/cgroup")
+    places = [base] if cgroups.version == 2 else [p for p in base.iterdir() if p.is_dir()]
+    return any((place / root).is_dir() for place in places)
+
+
+def engine_runs(config: EngineConfig) -> bool:
+    """Whether an engine holds this state."""
+    try:
+        fd = os.open(config.home / "engine.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _groups(config: EngineConfig) -> set[str]:

@@ -128,6 +128,10 @@ class Limits:
         data = {path: dataclasses.asdict(r) for path, r in self._groups.items()}
         write_atomic(self._file, json.dumps(data).encode(), durable=True)
 
+    def has(self, path: str) -> bool:
+        """Whether a group, or one below it, has limits of its own."""
+        return any(known == path or known.startswith(f"{path}/") for known in self._groups)
+
     def group(self, path: str) -> Resources:
         """What a group may have."""
         return self._groups.get(path, Resources())

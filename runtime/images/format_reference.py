@@ -64,13 +64,11 @@ def parse_reference(text: str) -> Reference:
     if at and not is_digest(digest):
         raise ImageFault(f"{text[:300]!r} is not an image name: after @ comes sha256: and 64 hex digits.")
     head, colon, tag = rest.rpartition(":")
-    if colon and "/" not in tag:
-        rest = head
-    else:
-        tag = ""
-    domain, path = _split_domain(rest)
-    if (colon and tag and not _TAG.fullmatch(tag)) or rest.endswith(":"):
+    if not colon or "/" in tag:  # no colon, or that of a port
+        head, tag = rest, ""
+    elif not _TAG.fullmatch(tag):
         raise ImageFault(f"{text[:300]!r} is not an image name: the tag is not valid.")
+    domain, path = _split_domain(head)
     if not _DOMAIN.fullmatch(domain) or not _PATH.fullmatch(path) or len(domain) + len(path) >= _MAX_NAME:
         raise ImageFault(
             f"{text[:300]!r} is not an image name.", "Names are lower case, like registry:5000/team/app:tag."

@@ -142,7 +142,7 @@ def oci_image(
 ) -> bytes:
     """An OCI layout of one image; `changes` replace parts of its manifest."""
     data = config([digest(item) for item in layers])
-    manifest = {
+    manifest: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor(data, "application/vnd.oci.image.config.v1+json"),

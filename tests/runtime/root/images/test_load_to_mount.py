@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,8 @@ UPPER = tar.layer(
 @pytest.fixture(params=["plain", "gzip", "zstd"])
 def root(request: pytest.FixtureRequest, store: ImageStore, driver: Overlay2, tmp_path: Path) -> Iterator[Path]:
     """The two layers, transported in each way, mounted."""
-    pack = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd.compress}[request.param]
+    packers: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd.compress}
+    pack = packers[request.param]
     layers = [LOWER, UPPER]
     archive = tar.docker_archive([pack(item) for item in layers], diff_ids=[tar.digest(item) for item in layers])
     (result,) = store.load(io.BytesIO(archive))

@@ -125,6 +125,8 @@ class InstanceOut(Schema):
     exit_code: int | None
     oom_killed: bool
     reason: str
+    container_id: str
+    address: str
     since: dt.datetime | None
     created_at: dt.datetime
 
@@ -223,7 +225,8 @@ def release_body(row: Release, app: App, *, live: bool) -> dict[str, Any]:
 def instance_body(row: Instance, app: App) -> dict[str, Any]:
     """An instance (with release and host loaded) as InstanceOut."""
     names = (
-        "process", "ordinal", "wanted", "routed", "restarts", "exit_code", "oom_killed", "reason", "created_at",
+        "process", "ordinal", "wanted", "routed", "restarts", "exit_code", "oom_killed", "reason", "container_id",
+        "address", "created_at",
     )  # fmt: skip
     return {name: getattr(row, name) for name in names} | {
         "id": row.pk,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import connections
 from django.test import Client
 
 from portal.fleet.access import token_digest
@@ -103,3 +106,32 @@ class HostDriver:
         """The instances in the app's route, by the last desired state."""
         assert self.desired is not None
         return next((route.instances for route in self.desired.routes if route.app == app), ())
+
+
+class HostThread(threading.Thread):
+    """A host that goes on reporting by itself: what is wanted looks as `judge` says."""
+
+    def __init__(self, driver: HostDriver, judge: Callable[[DesiredInstance], dict[str, Any]]) -> None:
+        super().__init__(daemon=True)
+        self.driver, self.judge, self.stopping = driver, judge, threading.Event()
+
+    def run(self) -> None:
+        """Fetch and report until stopped."""
+        try:
+            while not self.stopping.wait(0.05):
+                self.driver.fetch()
+                self.driver.seen = {}
+                for instance in self.driver.wanted():
+                    self.driver.see(instance.id, **self.judge(instance))
+                self.driver.report()
+        finally:
+            connections.close_all()
+
+    def __enter__(self) -> HostThread:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stopping.set()
+        self.join(20)
+        assert not self.is_alive()

@@ -28,7 +28,7 @@ async def tail(redis: Redis, instances: Iterable[str], count: int) -> list[Line]
                 del before[instance]
             else:
                 before[instance] = f"({rows[-1][0].decode()}"
-    return merged(found)[-count:] if count else []
+    return Cursor().take(merged(found))[-count:]  # an agent that was killed may send a part of a batch again
 
 
 @dataclass(slots=True)

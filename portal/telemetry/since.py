@@ -11,6 +11,7 @@ from portal.telemetry.lines import Cursor
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)?")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 MAX_WINDOW_S = 90 * 86400.0
+EPOCH_DIGITS = 11  # of seconds since 1970; ids of lines are milliseconds and have 13
 
 
 def duration_s(text: str) -> float | None:
@@ -28,13 +29,16 @@ def window_s(text: str) -> float:
 
 
 def cursor_of(text: str, now_s: float) -> Cursor:
-    """Where a log is to begin: the `next` of an earlier answer, a line's id, a duration (`10m`), or a time (ISO 8601).
+    """Where a log is to begin: the `next` of an earlier answer, a line's id, a duration (`10m`), or a time
+    (ISO 8601, or seconds since 1970).
 
     Raises Invalid.
     """
     text = text.strip()
     if not text:
         return Cursor()
+    if text.isdecimal() and len(text) <= EPOCH_DIGITS:
+        return _from(float(text))
     seconds = duration_s(text) if text[-1] in "smhd" else None
     if seconds is not None:
         return _from(now_s - seconds)

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from portal.telemetry import feeds as feeds_module
 from portal.telemetry.feeds import Feeds, feeds, following
 from portal.telemetry.lines import Cursor, Line
+from portal.telemetry.replay import tail
 from portal.telemetry.viewer import BUFFER_LINES, Viewer
 from tests.portal.telemetry.streams import lines, write, write_all
 
@@ -154,6 +155,16 @@ async def test_more_lines_during_a_replay_than_the_buffer_holds_are_replayed_not
         got += (await anext(stream)).lines
     await stream.aclose()
     assert [line.text for line in got] == [f"line {n}" for n in range(600)]
+
+
+async def test_a_batch_that_was_sent_again_in_part_is_seen_once(source: Feeds) -> None:
+    await write(source.redis, lines("web-1", 0, 5))
+    watching = asyncio.create_task(collect(source, Viewer(Cursor()), ["web-1"], {"line 9"}))
+    await write(source.redis, lines("web-1", 3, 4))
+    await write(source.redis, lines("web-1", 5, 5))
+    expected = [f"line {n}" for n in range(10)]
+    assert [line.text for line in await watching] == expected
+    assert [line.text for line in await tail(source.redis, ["web-1"], 100)] == expected
 
 
 async def test_one_connection_reads_for_all_feeds(source: Feeds) -> None:

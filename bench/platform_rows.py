@@ -43,7 +43,7 @@ def control_plane_bytes(platform: trial.Trial) -> int:
 
 def deploy_times(platform: trial.Trial, archive: Path) -> tuple[list[float], list[float]]:
     """Seconds from the call to the first 200 of the new release, and of roll backs; the image is on the host."""
-    platform.call("POST", "/api/v1/apps", {"name": "bench", "plan": "nano"})
+    platform.call("POST", "/api/v1/apps", {"app": "bench", "plan": "nano"})
     status, answer = platform.deploy("bench", archive)
     if status != 201:
         raise RuntimeError(f"the first deployment answered {status}: {answer}")

@@ -61,7 +61,7 @@ def deploy(state: State) -> str:
     token = token_of_admin(state)
     status, answer = call(state, token, "GET", f"/api/v1/apps/{APP}")
     if status == 404:
-        status, answer = call(state, token, "POST", "/api/v1/apps", {"name": APP, "plan": "nano"})
+        status, answer = call(state, token, "POST", "/api/v1/apps", {"app": APP, "plan": "nano"})
     if status >= 300:
         raise SetupError(f"the app {APP} could not be made: {answer.get('detail', answer)}")
     with tempfile.TemporaryDirectory(prefix="moorage-demo-") as folder:

@@ -48,7 +48,7 @@ class Load(threading.Thread):
 @pytest.fixture(scope="module")
 def app(platform_running: Trial, demo_archive: Path) -> Iterator[str]:
     """An app that serves during all kills."""
-    assert platform_running.call("POST", "/api/v1/apps", {"name": APP, "plan": "nano"})[0] == 201
+    assert platform_running.call("POST", "/api/v1/apps", {"app": APP, "plan": "nano"})[0] == 201
     status, answer = platform_running.deploy(APP, demo_archive)
     assert status == 201, answer
     yield APP
@@ -146,7 +146,7 @@ def test_nothing_is_lost_when_a_process_is_killed(platform: Trial, app: str, vic
     else:
         assert all("Connection" in reason or "Remote" in reason for reason in load.failed), load.failed[:5]
     after = platform.call("GET", f"/api/v1/apps/{app}/instances")[1]
-    assert [(i["id"], i["container_id"]) for i in after["items"]] == [
+    assert [(i["id"], i["container_id"]) for i in after] == [
         (i["id"], i["container_id"]) for i in before["items"]
     ]
     assert doctor.leftovers(platform.state) == []
@@ -166,7 +166,7 @@ def test_no_log_line_is_missing_from_the_view_after_kills(platform: Trial, app: 
     seen: list[int] = []
     while time.monotonic() < deadline:
         _, answer = platform.call("GET", f"/api/v1/apps/{app}/logs?limit=5000")
-        text = [line["text"] for line in answer["items"]]
+        text = [line["text"] for line in answer["lines"]]
         seen = [sum(f"n={n} " in t or t.endswith(f"n={n}") or f'n={n}"' in t for t in text) for n in range(60)]
         if all(seen):
             break

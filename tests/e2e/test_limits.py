@@ -20,7 +20,7 @@ MB = 1024 * 1024
 @pytest.fixture(scope="module")
 def app(platform_running: Trial, demo_archive: Path) -> str:
     """An app on the smallest plan."""
-    assert platform_running.call("POST", "/api/v1/apps", {"name": APP, "plan": "nano"})[0] == 201
+    assert platform_running.call("POST", "/api/v1/apps", {"app": APP, "plan": "nano"})[0] == 201
     status, answer = platform_running.deploy(APP, demo_archive)
     assert status == 201, answer
     return APP
@@ -29,7 +29,7 @@ def app(platform_running: Trial, demo_archive: Path) -> str:
 def container(platform: Trial) -> str:
     """Name of the app's container."""
     _, answer = platform.call("GET", f"/api/v1/apps/{APP}/instances")
-    return str(next(i["id"] for i in answer["items"] if i["observed"] == "healthy"))
+    return str(next(i["id"] for i in answer if i["state"] == "healthy"))
 
 
 def inside(platform: Trial, script: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -52,8 +52,8 @@ def limit_events(platform: Trial, kind: str, within_s: float = 6) -> list[dict[s
     """Events of one kind, once there are any."""
     deadline = time.monotonic() + within_s
     while True:
-        _, answer = platform.call("GET", f"/api/v1/apps/{APP}/limits")
-        found = [event for event in answer["items"] if event["limit"] == kind]
+        _, answer = platform.call("GET", f"/api/v1/apps/{APP}/limit-events")
+        found = [event for event in answer["events"] if event["limit"] == kind]
         if found or time.monotonic() > deadline:
             return found
         time.sleep(0.1)

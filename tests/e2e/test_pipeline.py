@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def app(platform_running: Trial) -> str:
     """An app of this module."""
-    status, answer = platform_running.call("POST", "/api/v1/apps", {"name": "pipeline", "plan": "nano"})
+    status, answer = platform_running.call("POST", "/api/v1/apps", {"app": "pipeline", "plan": "nano"})
     assert status == 201, answer
     return "pipeline"
 

@@ -29,7 +29,7 @@ def test_apps_answer_while_the_platform_is_interrupted_and_nothing_is_left_after
 ) -> None:
     first = trial.up(folder, trial.free_port())
     assert len(first.password) >= 12
-    assert first.call("POST", "/api/v1/apps", {"name": "stay", "plan": "nano"})[0] == 201
+    assert first.call("POST", "/api/v1/apps", {"app": "stay", "plan": "nano"})[0] == 201
     status, answer = first.deploy("stay", demo_archive)
     assert status == 201, answer
     trial.interrupt(first)
@@ -39,7 +39,7 @@ def test_apps_answer_while_the_platform_is_interrupted_and_nothing_is_left_after
     assert records.read(folder / "run/engine.json") == engine
     assert second.password == "" or "first start" in second.password or "as set" in second.password
     assert second.get("stay")[0] == 200
-    assert second.call("GET", "/api/v1/apps/stay")[1]["name"] == "stay"
+    assert second.call("GET", "/api/v1/apps/stay")[1]["app"] == "stay"
     assert "nothing is left" in trial.down(second)
     assert doctor.leftovers(second.state) == []
     assert not [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]

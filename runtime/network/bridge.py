@@ -35,6 +35,7 @@ from runtime.network.ports import HeldPorts
 from runtime.network.reconcile import reconcile
 from runtime.network.records import Records, SandboxRecord
 from runtime.network.resolving import Resolvers
+from runtime.network.whole import whole
 from runtime.network.wiring import Parked, Wiring
 
 __all__ = ["Networks", "Parked"]
@@ -43,7 +44,10 @@ LINGER_S = 2.0  # a link its namespace did not take along by then is deleted
 
 
 class Networks:
-    """All networks of one state directory. Open once per engine process; methods are for its event loop only."""
+    """All networks of one state directory. Open once per engine process; methods are for its event loop only.
+
+    What changes something is carried to its end even when the caller is cancelled. One call at a time per container.
+    """
 
     def __init__(self, state_dir: Path, run_dir: Path, pool: IPv4Network) -> None:
         self._state_dir, self._run_dir, self._pool = state_dir, run_dir, pool
@@ -105,6 +109,7 @@ class Networks:
 
     # Networks
 
+    @whole
     async def create(
         self,
         name: str,
@@ -126,6 +131,7 @@ class Networks:
         """All networks, the default one (`bridge`) first."""
         return self._book.sorted()
 
+    @whole
     async def remove(self, name_or_id: str) -> None:
         """Remove a network without endpoints. Raises NoSuchNetwork, NetworkInUse; the default network stays."""
         async with self._changing:
@@ -142,6 +148,7 @@ class Networks:
         """Prepare a sandbox with an unattached veth, ahead of need."""
         return await self._run(self._wiring.park)
 
+    @whole
     async def adopt(self, parked: Parked, container_id: str) -> Sandbox:
         """Give a parked sandbox to a container that will be connected."""
         record, path = SandboxRecord(container_id), self._path(container_id)
@@ -159,6 +166,7 @@ class Networks:
         parked = Parked(await self._run(Namespace.make))
         return await self.adopt(parked, container_id)
 
+    @whole
     async def remove_sandbox(self, sandbox: Sandbox) -> None:
         """Let a sandbox go with all its endpoints, names and ports. Idempotent.
 
@@ -185,6 +193,7 @@ class Networks:
 
     # Endpoints
 
+    @whole
     async def connect(
         self,
         sandbox: Sandbox,
@@ -221,19 +230,22 @@ class Networks:
         )
         book.claimed.add(chosen)
         try:
-            endpoint, index = await self._run(self._attach, endpoint, network)
-            self._indexes[endpoint.host_link] = index
-            self._resolvers.changed(network.id)
+            endpoint, index = await self._run(self._attach, endpoint, network, self.endpoints(container_id))
+            book.put(endpoint)
         finally:
             book.claimed.discard(chosen)
+        self._indexes[endpoint.host_link] = index
+        self._resolvers.changed(network.id)
         return endpoint
 
+    @whole
     async def set_rates(self, endpoint: Endpoint, *, rate_in_bps: int, rate_out_bps: int) -> Endpoint:
         """Change the rates of a connected endpoint at once. Returns the endpoint as it is now."""
         changed = replace(self._book.current(endpoint), rate_in_bps=rate_in_bps, rate_out_bps=rate_out_bps)
         await self._run(self._wiring.set_rates, self._path(endpoint.container_id), changed)
         return await self._save(changed)
 
+    @whole
     async def publish(self, endpoint: Endpoint, bindings: Iterable[PortBinding]) -> Endpoint:
         """Lead ports of the host to the endpoint; returned `ports` carry the real host ports. Raises NetworkInUse."""
         current = self._book.current(endpoint)
@@ -245,6 +257,7 @@ class Networks:
             raise
         return await self._save(replace(current, ports=(*current.ports, *real)))
 
+    @whole
     async def unpublish(self, endpoint: Endpoint) -> Endpoint:
         """Take back all published ports of an endpoint."""
         current = self._book.current(endpoint)
@@ -252,6 +265,7 @@ class Networks:
         self._ports.free(endpoint.id)
         return await self._save(replace(current, ports=()))
 
+    @whole
     async def disconnect(self, endpoint: Endpoint) -> None:
         """Take one interface out of a sandbox that lives on. Idempotent."""
         if endpoint.id not in {one.id for one in self.endpoints(endpoint.container_id)}:
@@ -283,7 +297,7 @@ class Networks:
         return self.sample_all().get(endpoint.id, Counters())
 
     def sample_all(self) -> dict[str, Counters]:
-        """Counters of all endpoints by endpoint id, in one pass over the kernel (0.3 ms for 100)."""
+        """Counters of all endpoints by endpoint id, in one pass over the kernel (0.9 ms for 100)."""
         everyone = tuple(self._book.everyone())
         found = self._wiring.counters(queues=any(endpoint.rate_in_bps for endpoint in everyone))
         samples = {}
@@ -313,16 +327,15 @@ class Networks:
             parked.namespace.close()
             raise
 
-    def _attach(self, endpoint: Endpoint, network: Network) -> tuple[Endpoint, int]:
+    def _attach(self, endpoint: Endpoint, network: Network, before: tuple[Endpoint, ...]) -> tuple[Endpoint, int]:
         parked = self._open.pop(endpoint.container_id, None)
         parked = parked or Parked(Namespace.open(self._path(endpoint.container_id)))
         try:
-            first = not self._book.endpoints(endpoint.container_id)
-            endpoint, index = self._wiring.attach(parked, endpoint, network, default_route=first)
+            endpoint, index = self._wiring.attach(parked, endpoint, network, default_route=not before)
         finally:
             parked.namespace.close()
         self._records.save_last_address(network.id, endpoint.address)
-        self._records.save_sandbox(self._book.put(endpoint))
+        self._records.save_sandbox(SandboxRecord(endpoint.container_id, (*before, endpoint)))
         return endpoint, index
 
     def _end(self, sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> None:

@@ -225,3 +225,14 @@ async def test_the_first_packet_after_connecting_arrives(networks: Networks, sta
             client.settimeout(0.5)
             client.connect((endpoint.address, 80))
         await networks.remove_sandbox(sandbox)
+
+
+async def test_a_connection_whose_caller_went_away_is_finished_and_on_record(networks: Networks) -> None:
+    sandbox = await networks.create_sandbox(secrets.token_hex(32))
+    caller = asyncio.create_task(networks.connect(sandbox, "bridge"))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await networks.create("later")  # the thread does one thing after the other: by now the first is done
+    assert [endpoint.network for endpoint in networks.endpoints(sandbox.container_id)] == ["bridge"]

@@ -96,7 +96,10 @@ class Converger:
                 self._dirty = True
         if self._dirty:
             await self._apply()
-        while self._news and await self._report():
+        while self._news:
+            await self._route()  # what is new may belong into the route, or out of it
+            if not await self._report():
+                break
             await self._apply()
 
     async def _fetch(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -183,7 +185,7 @@ def test_restart_happens_once_for_each_generation_also_over_a_new_worker(rig: Ri
 
 def test_a_live_app_that_crashes_is_restarted_by_the_engine_and_serves_again(rig: Rig) -> None:
     name = go_live(rig)
-    rig.engine.client().kill(name)
+    os.kill(rig.engine.client().inspect_container(name)["State"]["Pid"], signal.SIGKILL)
     rig.portal.wait(lambda r: any(o.id == name and o.restarts >= 1 and o.state == "healthy" for o in r.instances))
     assert rig.ingress.get("hello.localhost")[0] == 200
 

@@ -43,27 +43,36 @@ def checked(digest: str) -> str:
 
 
 class BlobWriter:
-    """One blob under way. Leaving the `with` block without `commit` removes what was written."""
+    """One blob under way. Leaving the `with` block without `commit` removes what was written.
 
-    def __init__(self, store: BlobStore) -> None:
+    With `hashed_elsewhere` the one who feeds it hashes the same bytes anyway and tells the digest by `named`.
+    """
+
+    def __init__(self, store: BlobStore, *, hashed_elsewhere: bool = False) -> None:
         self._store = store
         self._path = store.incoming / secrets.token_hex(16)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._hash = hashlib.sha256()
+        self._hash = None if hashed_elsewhere else hashlib.sha256()
+        self._digest = ""
         self.size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append and hash; raises OSError (ENOSPC and the like)."""
         view = memoryview(data)
-        self._hash.update(view)
+        if self._hash is not None:
+            self._hash.update(view)
         self.size_bytes += len(view)
         while view:
             view = view[os.write(self._fd, view) :]
 
     @property
     def digest(self) -> str:
-        """Digest of what was written so far."""
-        return f"sha256:{self._hash.hexdigest()}"
+        """Digest of what was written so far, or the one it was given."""
+        return self._digest if self._hash is None else f"sha256:{self._hash.hexdigest()}"
+
+    def named(self, digest: str) -> None:
+        """The digest of all that was written, from who hashed it."""
+        self._digest = digest
 
     def seal(self) -> None:
         """Nothing more is written: make the content durable, outside of any transaction, as this may take seconds."""
@@ -160,9 +169,9 @@ class BlobStore:
         with self.open(digest) as file:
             return file.read()
 
-    def writer(self) -> BlobWriter:
+    def writer(self, *, hashed_elsewhere: bool = False) -> BlobWriter:
         """Begin a blob."""
-        return BlobWriter(self)
+        return BlobWriter(self, hashed_elsewhere=hashed_elsewhere)
 
     def add(self, data: bytes) -> StoredBlob:
         """Store a small blob at once."""

@@ -85,6 +85,7 @@ class _Member:
         self._writer.write(data)
 
     def finish(self, blob: StoredBlob) -> None:
+        self._writer.named(blob.digest)
         self._ingest.keep(blob.digest, self._writer)
 
 
@@ -133,7 +134,7 @@ class Ingest:
         if DIGEST.match(digest) and self._store.touch(digest):
             self._known[digest] = time.monotonic()
             return None
-        self._open = self._store.writer()
+        self._open = self._store.writer(hashed_elsewhere=True)
         return _Member(self, self._open)
 
     def count(self, size_bytes: int) -> None:

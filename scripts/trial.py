@@ -21,6 +21,12 @@ from typing import Any
 from scripts.state import PYTHON, ROOT, State
 
 READY_WITHIN_S = 120.0
+INHERITED = ("MOORAGE_SUBNET_POOL", "MOORAGE_PYTHON")  # everything else a trial sets itself
+
+
+def outer_environment() -> dict[str, str]:
+    """This process's environment without the settings of another platform (a test run's, say)."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MOORAGE_") or key in INHERITED}
 
 
 @dataclass(slots=True)
@@ -63,7 +69,8 @@ class Trial:
 
     def state_environment(self) -> dict[str, str]:
         """What the platform's own processes get."""
-        return self.state.environment() | self.environment
+        own = {key: value for key, value in self.state.environment().items() if key.startswith("MOORAGE_")}
+        return outer_environment() | own | {"PYTHONPATH": str(ROOT)} | self.environment
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout_s: float = 90
@@ -127,17 +134,28 @@ def up(folder: Path, port: int, **environment: str) -> Trial:
     own = {"MOORAGE_STATE": str(folder), "MOORAGE_PORT": str(port), **environment}
     started = time.monotonic()
     process = subprocess.Popen(
-        ["make", "--silent", "up"], cwd=ROOT, env=os.environ | own, stdin=subprocess.DEVNULL,
+        ["make", "--silent", "up"], cwd=ROOT, env=outer_environment() | own, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, start_new_session=True,
     )  # fmt: skip
-    printed: list[str] = []
-    line = read_until(process, ("ready", "not ready", "moorage: "), printed, READY_WITHIN_S)
+    trial = Trial(folder, port, "", own, process, [])
+    try:
+        await_ready(trial)
+    except RuntimeError:
+        down(trial)
+        raise
+    trial.password = next((text.rpartition("password: ")[2] for text in trial.printed if "password: " in text), "")
+    trial.ready_after_s = time.monotonic() - started
+    return trial
+
+
+def await_ready(trial: Trial) -> None:
+    """Read what `make up` prints up to "ready"; raises RuntimeError with all of it when that is not said."""
+    words, process = ("ready", "not ready", "moorage: "), trial.process
+    line = read_until(process, words, trial.printed, READY_WITHIN_S)
     while line.startswith("moorage: ") and process.poll() is None:  # set-up says what it installs
-        line = read_until(process, ("ready", "not ready", "moorage: "), printed, READY_WITHIN_S)
+        line = read_until(process, words, trial.printed, READY_WITHIN_S)
     if not line.startswith("ready"):
-        raise RuntimeError("the platform did not get ready:\n" + "\n".join(printed[-30:]))
-    password = next((text.rpartition("password: ")[2] for text in printed if "password: " in text), "")
-    return Trial(folder, port, password, own, process, printed, time.monotonic() - started)
+        raise RuntimeError("the platform did not get ready:\n" + "\n".join(trial.printed[-30:]))
 
 
 def interrupt(trial: Trial) -> None:
@@ -150,7 +168,7 @@ def down(trial: Trial) -> str:
     """`make down`; returns what it printed and raises when something is left."""
     command = ["make", "--silent", "down"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | trial.environment, capture_output=True, text=True, check=False, timeout=240
+        command, cwd=ROOT, env=outer_environment() | trial.environment, capture_output=True, text=True, check=False, timeout=240
     )
     if trial.process.poll() is None:
         trial.process.wait(timeout=60)

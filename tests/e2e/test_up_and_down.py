@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -47,7 +46,7 @@ def test_apps_answer_while_the_platform_is_interrupted_and_nothing_is_left_after
 
 def test_a_port_in_use_is_one_sentence_and_leaves_nothing(folder: Path, platform: trial.Trial) -> None:
     state = folder / "new"
-    environment = os.environ | {"MOORAGE_STATE": str(state), "MOORAGE_PORT": str(platform.port)}
+    environment = trial.outer_environment() | {"MOORAGE_STATE": str(state), "MOORAGE_PORT": str(platform.port)}
     done = subprocess.run(
         ["make", "--silent", "up"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -60,7 +59,7 @@ def test_a_second_up_on_the_same_folder_is_refused(platform: trial.Trial) -> Non
     done = subprocess.run(
         ["make", "--silent", "up"],
         cwd=ROOT,
-        env=os.environ | platform.environment,
+        env=trial.outer_environment() | platform.environment,
         capture_output=True,
         text=True,
         check=False,

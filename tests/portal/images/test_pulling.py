@@ -18,6 +18,10 @@ from portal.images.asgi import registry_app
 from portal.images.blobs import BlobStore
 from portal.images.models import Image
 from portal.images.tokens import make_pull_token
+from runtime.errors import RuntimeFault
+from runtime.images.format import Manifest, parse_manifest
+from runtime.images.records import RegistryAuth
+from runtime.images.registry import Registry
 from tests.conftest import People
 from tests.portal.images import archives
 from tests.portal.images.serving import serving
@@ -118,6 +122,19 @@ def test_blobs_are_given_in_ranges(url: str, image: Image, store: BlobStore) -> 
         assert part("bytes=-7").content == whole[-7:]
         assert part(f"bytes={size}-").status_code == 416
         assert part("bytes=5-2").status_code == 416
+
+
+def test_the_engine_pulls_with_the_short_token_alone(url: str, image: Image) -> None:
+    auth = RegistryAuth(token=make_pull_token("acme/shop"))
+    registry = Registry(url.removeprefix("http://"), "acme/shop", auth)
+    manifest = parse_manifest(*registry.manifest(image.digest))
+    assert isinstance(manifest, Manifest)
+    assert [sum(map(len, registry.blob(layer))) for layer in manifest.layers] == [la.size for la in manifest.layers]
+    ended = Registry(
+        url.removeprefix("http://"), "acme/shop", RegistryAuth(token=make_pull_token("acme/shop", lifetime_s=-1))
+    )
+    with pytest.raises(RuntimeFault, match="token"):
+        ended.manifest(image.digest)
 
 
 def test_a_blob_of_another_repository_is_not_shown(

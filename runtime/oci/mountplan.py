@@ -40,9 +40,13 @@ class Place:
     notes: list[str] = field(default_factory=list)
 
     def empty_folder(self) -> int:
-        """A read-only, empty folder as a detached mount."""
+        """A read-only, empty folder as a detached mount. The first must be attached before the next is asked for.
+
+        Before Linux 6.15 a detached mount cannot be cloned (EINVAL), so the later ones are clones of the first.
+        """
         if self.empty < 0:
             self.empty = mounts.make("tmpfs", ("size=0", "nr_inodes=2", "mode=555"), MOUNT_ATTR_RDONLY)
+            return os.dup(self.empty)
         return mounts.clone("", dir_fd=self.empty)
 
 

@@ -94,6 +94,16 @@ class MetricFeed(Feed["asyncio.Queue[Points]"]):
         super().__init__(source, key)
         self._before: dict[str, MetricSample] = {}
 
+    async def prime(self, redis: Redis, instances: Iterable[str]) -> None:
+        """Know the newest samples, so that the next one of each is a point and not only a beginning."""
+        unknown = [name for name in instances if name not in self._before]
+        pipe = redis.pipeline(transaction=False)
+        for name in unknown:
+            pipe.xrevrange(self._key(name), count=1)
+        for name, newest in zip(unknown, await pipe.execute(), strict=True):
+            if newest:
+                self._before.setdefault(name, MetricSample.unpack(newest[0][1][b"s"]))
+
     def join(self) -> asyncio.Queue[Points]:
         """A queue that hears of every point from now on."""
         queue: asyncio.Queue[Points] = asyncio.Queue(POINTS_KEPT)

@@ -181,6 +181,7 @@ class MetricsSocket(AppSocket):
         queue = feed.join()
         try:
             names = await in_thread(instances.names, self.app.pk)
+            await feed.prime(self.feeds.redis, names)
             await feed.follow(names)
             past = await in_thread(history_json, self.app, STREAM_S)
             await self.send(text_data=json.dumps(past, separators=(",", ":")))

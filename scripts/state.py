@@ -65,9 +65,13 @@ class State:
         return f"http://{self.portal_host}" + ("" if self.port == 80 else f":{self.port}")
 
     def environment(self) -> dict[str, str]:
-        """The platform's environment for every process `up` starts."""
+        """The environment of every process `up` starts: the caller's, with the platform's settings."""
+        return os.environ | self.settings()
+
+    def settings(self) -> dict[str, str]:
+        """What this platform's processes must be told."""
         redis = self.redis_url or f"unix://{self.run}/valkey.sock"
-        return os.environ | {
+        return {
             "MOORAGE_STATE": str(self.folder),
             "MOORAGE_RUN": str(self.run),
             "MOORAGE_BIND": self.bind,

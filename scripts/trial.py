@@ -69,8 +69,7 @@ class Trial:
 
     def state_environment(self) -> dict[str, str]:
         """What the platform's own processes get."""
-        own = {key: value for key, value in self.state.environment().items() if key.startswith("MOORAGE_")}
-        return outer_environment() | own | {"PYTHONPATH": str(ROOT)} | self.environment
+        return outer_environment() | self.state.settings() | self.environment
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout_s: float = 90

@@ -191,7 +191,7 @@ def test_a_tree_of_any_depth_is_removed_without_following_links(tmp_path: Path) 
     deep.mkdir()
     (deep / "link").symlink_to(outside)
     fd = os.open(deep, os.O_RDONLY)
-    for _ in range(3000):
+    for _ in range(1100):  # beyond the recursion limit
         os.mkdir("d", dir_fd=fd)
         inner = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(fd)

@@ -137,9 +137,9 @@ class MetricFeed(Feed["asyncio.Queue[Points]"]):
 class Feeds:
     """The feeds of one event loop, by app; a feed lives as long as it has a viewer."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, source: StreamReader | None = None) -> None:
         self.redis = redis
-        self.reader = reader(redis)
+        self.reader = source or reader(redis)
         self._logs: dict[int, LogFeed] = {}
         self._metrics: dict[int, MetricFeed] = {}
 

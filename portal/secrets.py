@@ -64,3 +64,8 @@ def decrypt(token: bytes | memoryview) -> bytes:
 def rotate(token: bytes | memoryview) -> bytes:
     """The same secret under the first key: put a new key on top of `fernet_keys`, rotate all rows, drop the old key."""
     return _fernet().rotate(bytes(token))
+
+
+def forget_keys() -> None:
+    """Read `fernet_keys` anew at the next use."""
+    _fernet.cache_clear()

@@ -43,7 +43,9 @@ def _lock(app: App) -> App:
     return locked
 
 
-def _begin(actor: Actor, app: App, release: Release, kind: str, *, idempotency_key: str = "") -> Deployment:
+def _begin(
+    actor: Actor, app: App, release: Release, kind: str, *, idempotency_key: str = "", audited: bool = False
+) -> Deployment:
     """Cancel what is under way, write the deployment and go on with it on commit."""
     last = Deployment.objects.filter(app=app).aggregate(last=Max("number"))["last"]
     number = (last or 0) + 1
@@ -61,7 +63,8 @@ def _begin(actor: Actor, app: App, release: Release, kind: str, *, idempotency_k
         idempotency_key=idempotency_key[:100],
     )
     DeploymentEvent.objects.create(deployment=deployment, state=DeploymentState.QUEUED, at=now)
-    record(actor, kind, "app", app.slug, team=app.team.slug, deployment=number, release=release.number)
+    if not audited:
+        record(actor, kind, "app", app.slug, team=app.team.slug, deployment=number, release=release.number)
     hints.deployment_changed(deployment.pk, app.pk, deployment.state)
     advance_on_commit(deployment.pk)
     return deployment
@@ -184,8 +187,8 @@ def scale(actor: Actor, app: App, counts: Mapping[str, int]) -> Deployment | Non
         return None
     under_way = Deployment.objects.filter(app=locked, state__in=CANCELLABLE).exclude(kind="scale").last()
     if under_way is not None:  # moving to a release already: begin that again with the new counts
-        return _begin(actor, locked, under_way.release, under_way.kind)
-    return _begin(actor, locked, newest_release(locked), "scale")
+        return _begin(actor, locked, under_way.release, under_way.kind, audited=True)
+    return _begin(actor, locked, newest_release(locked), "scale", audited=True)
 
 
 def _check_counts(app: App, rows: Mapping[str, Process], counts: Mapping[str, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_one_app_is_spread_before_memory_is_weighed() -> None:
         ({"disk_free_bytes": 1 << 30}, "has 1 GB of 100 GB disk left"),
     ],
 )
-def test_each_refusal_has_its_reason_with_figures(change: dict[str, int], reason: str) -> None:
+def test_each_refusal_has_its_reason_with_figures(change: dict[str, Any], reason: str) -> None:
     choice = choose_host([dataclasses.replace(ROOMY, **change)], WANTED)
     assert (choice.host, choice.refused) == (None, {"a": reason})
     assert reason in no_host(choice).message

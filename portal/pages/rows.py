@@ -14,7 +14,7 @@ from portal.accounts.models import Team
 from portal.hosting.models import App, Process
 from portal.hosting.usage import reserved_by
 from portal.pages import figures
-from portal.pages.summary import Status, app_status
+from portal.pages.summary import Status, app_status, serving
 from portal.plans.actions import quota_of
 from portal.releases.models import Deployment, Instance
 from portal.telemetry.models import MinuteMetric
@@ -88,7 +88,7 @@ def app_rows(apps: QuerySet[App]) -> list[AppRow]:
             status=app_status(app, last.get(app.pk), instances[app.pk]),
             spark=curves.get(app.pk, []),
             count=counts[app.pk],
-            up=sum(row.observed == "healthy" and row.wanted == "running" for row in instances[app.pk]),
+            up=sum(row.observed == "healthy" for row in serving(instances[app.pk])),
             when=last[app.pk].created_at if app.pk in last else app.created_at,
         )
         for app in found

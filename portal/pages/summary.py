@@ -63,7 +63,7 @@ def app_status(app: App, last: Deployment | None, instances: Sequence[Instance])
     if last.state not in ENDED:
         return Status("busy", "Deploying", _progress(last, instances))
     if app.wanted == "stopped":
-        return Status("stopped", "Stopped", "answers with a page that says so")
+        return Status("stopped", "Stopped", "not serving")
     up = serving(instances)
     if last.state == DeploymentState.FAILED:
         number = serving_release(instances)

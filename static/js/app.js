@@ -98,6 +98,9 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (event.target.matches?.("dialog[data-open]") && !event.target.open) event.target.showModal();
 });
 
+// The tab one is on is in view, however narrow the screen.
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 60;
+
 // "/" goes to the first search field, as in most tools.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.closest("input, textarea, select")) return;

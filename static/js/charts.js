@@ -4,10 +4,10 @@ import { bits, bitsParts, cores, rateParts, short, size, sizeParts } from "./fig
 
 const rate = (n) => rateParts(n).join(" ");
 const KINDS = {
-  cpu: { series: ["cpu_millicores"], say: (v, limit) => limit ? [short((100 * v) / limit), `% of ${cores(limit)}`] : [short(v / 1000), "cores"], tip: cores, sum: false },
-  memory: { series: ["memory_bytes"], say: (v, limit) => withLimit(sizeParts(v), limit && size(limit)), tip: size, sum: false },
-  disk: { series: ["disk_used_bytes"], say: (v, limit) => withLimit(sizeParts(v), limit && size(limit)), tip: size, sum: false },
-  pids: { series: ["pids"], say: (v, limit) => withLimit([String(Math.round(v)), ""], limit && String(limit)), tip: (v) => `${Math.round(v)} processes`, sum: false },
+  cpu: { series: ["cpu_millicores"], axis: (v) => short(v / 1000), say: (v, limit) => limit ? [short((100 * v) / limit), `% of ${cores(limit)}`] : [short(v / 1000), "cores"], tip: cores, sum: false },
+  memory: { series: ["memory_bytes"], binary: true, say: (v, limit) => withLimit(sizeParts(v), limit && size(limit)), tip: size, sum: false },
+  disk: { series: ["disk_used_bytes"], binary: true, say: (v, limit) => withLimit(sizeParts(v), limit && size(limit)), tip: size, sum: false },
+  pids: { series: ["pids"], axis: (v) => String(Math.round(v)), say: (v, limit) => withLimit([String(Math.round(v)), ""], limit && String(limit)), tip: (v) => `${Math.round(v)} processes`, sum: false },
   network: { series: ["net_in_bps", "net_out_bps"], words: ["in", "out"], say: (v) => bitsParts(v), tip: bits, sum: true },
   netin: { series: ["net_in_bps"], say: (v, limit) => withLimit(bitsParts(v), limit && bits(limit)), tip: bits, sum: false, far: true },
   netout: { series: ["net_out_bps"], say: (v, limit) => withLimit(bitsParts(v), limit && bits(limit)), tip: bits, sum: false, far: true },
@@ -91,7 +91,7 @@ class Chart {
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, this.top(high)] }, x: { range: () => this.board.range() } },
-      axes: this.tall ? [{ ...axis, grid: { show: false }, size: 26 }, { ...axis, size: 74, splits: (u) => steps(u.scales.y.max), values: (_, all) => all.map((v) => (v ? this.kind.tip(v) : "0")) }] : [{ show: false }, { show: false }],
+      axes: this.tall ? [{ ...axis, grid: { show: false }, size: 26, space: 70, values: (_, all) => all.map((t) => this.board.clock(t)) }, { ...axis, size: 74, splits: (u) => steps(u.scales.y.max, this.kind.binary), values: (_, all) => all.map((v) => (v ? (this.kind.axis ?? this.kind.tip)(v) : "0")) }] : [{ show: false }, { show: false }],
       hooks: { draw: [(u) => this.dashed(u, bad)], setCursor: [(u) => this.tip(u)] },
     }, [this.board.times, ...this.lines()], this.plot);
   }
@@ -138,7 +138,17 @@ const total = (row, names, field) => {
   for (const name of names) if (row[name]) sum = (sum ?? 0) + row[name][field];
   return sum;
 };
-const steps = (top) => [0, top * 0.33, top * 0.66].map((v) => Number(v.toPrecision(2)));
+
+// Round figures for the axis: 1, 2 or 5 times a power of ten, within kB, MB, GB for sizes.
+function steps(top, binary) {
+  const unit = binary ? 1024 ** Math.max(0, Math.floor(Math.log(top / 2) / Math.log(1024))) : 1;
+  const rough = top / unit / 3;
+  const ten = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * ten).find((n) => n >= rough * 0.75) * unit;
+  const found = [];
+  for (let v = 0; v < top * 0.97; v += step) found.push(v);
+  return found;
+}
 
 // All points of an app by time; charts read from it.
 class Board {
@@ -156,6 +166,12 @@ class Board {
 
   word(name) {
     return this.labels[name] ?? name;
+  }
+
+  clock(time) {
+    const at = new Date(time * 1000);
+    const hours = at.toTimeString().slice(0, 5);
+    return this.span > 86400 * 2 || hours === "00:00" ? at.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : hours;
   }
 
   range() {

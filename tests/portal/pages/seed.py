@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
     django.setup(set_prefix=False)
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from django.utils import timezone
 
 from portal.accounts.actions import add_member, create_team, create_token, create_user
@@ -208,9 +208,9 @@ def feed(seconds: float) -> None:
 
 def _sample(redis: Any, row: Instance, at: float, begun: float, seed_: int) -> None:
     plan, t = row.app.plan, at - begun
-    wave = 0.4 * t - 12 * math.cos(t / 60 + seed_) - 2 * math.cos(t / 7 * (1 + seed_ % 3))
+    seconds = 0.42 * t + 5 * math.sin(t / 31 + seed_) + 0.5 * math.sin(t / 5 * (1 + seed_ % 3)) + 20
     sample = MetricSample(
-        at=at, cpu_ns=int(max(0, wave + 20) * plan.cpu_millicores * 1e6), throttled_ns=0,
+        at=at, cpu_ns=int(seconds * plan.cpu_millicores * 1e6), throttled_ns=0,
         memory_bytes=int(plan.memory_bytes * (0.62 + 0.1 * math.sin(t / 90 + seed_))), memory_limit_bytes=plan.memory_bytes,
         net_in_total=int(t * 260_000 + 900_000 * math.sin(t / 20)) + 10_000_000, net_out_total=int(t * 1_200_000 + 4e6 * math.sin(t / 30)) + 10_000_000,
         disk_read_total=0, disk_write_total=int(t * 40_000), disk_used_bytes=int(plan.disk_bytes * 0.21 + t * 40_000),

@@ -1,0 +1,85 @@
+"""The portal's pages as a person uses them, through a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
+LIVE_MS = 60_000
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The distribution's Chromium, headless."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        raise RuntimeError("There is no Chromium on this machine; install the package chromium.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Portal:
+    """A browser at the portal. `complaints` has what its console said was wrong, refused content included."""
+
+    def __init__(self, browser: Browser, url: str, *, width: int = 1440, height: int = 900) -> None:
+        self.url = url
+        self.context = browser.new_context(viewport={"width": width, "height": height})
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+
+    def sign_in(self, user: str, password: str) -> None:
+        """Through the form."""
+        self.page.goto(f"{self.url}/accounts/login/")
+        self.page.get_by_label("Username or e-mail").fill(user)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+
+    def new_app(self, team: str, name: str, plan: str = "Small") -> None:
+        """Open the page New app and fill in name and plan; an image makes it real."""
+        self.page.goto(f"{self.url}/teams/{team}/new")
+        self.page.get_by_label("Name", exact=True).fill(name)
+        self.page.locator(".choice", has_text=plan).click()
+
+    def choose_image(self, archive: Path) -> None:
+        """Hand the browser an archive, as the file picker does."""
+        self.page.set_input_files("input[type=file]", archive)
+
+    def image_says(self) -> dict[str, str]:
+        """The card "What the image says", once the upload is over."""
+        card = self.page.locator("#image dl")
+        expect(card).to_be_visible(timeout=LIVE_MS)
+        keys, values = card.locator("dt").all_inner_texts(), card.locator("dd").all_inner_texts()
+        return dict(zip(keys, values, strict=True))
+
+    def deploy(self) -> None:
+        """The button; the app's page follows."""
+        self.page.locator("#image").get_by_role("button", name="Deploy").click()
+        expect(self.page.locator("#deployment .steps")).to_be_visible()
+
+    def wait_for(self, words: str | re.Pattern[str]) -> None:
+        """Until the deployment's headline says so, by its websocket alone."""
+        expect(self.page.locator("#deployment h2")).to_have_text(words, timeout=LIVE_MS)
+
+    def open_tab(self, app: str, tab: str = "") -> None:
+        """One of an app's pages."""
+        self.page.goto(f"{self.url}/apps/{app}/{tab}")
+
+    def log_lines(self) -> str:
+        """What the live log shows."""
+        return self.page.locator(".log").inner_text()
+
+    def close(self) -> None:
+        """End the browser's context."""
+        self.context.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from pathlib import Path
 
 from runtime.kernel.syscall_table import numbers
@@ -14,6 +15,7 @@ from runtime.kernel.syscall_table import numbers
 # include/uapi/linux/sched.h
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -94,9 +96,11 @@ def _syscall(name: str, *args: object, path: Pathish | None = None) -> int:
 
 
 def clone3(flags: int, *, cgroup: int | None = None) -> tuple[int, int]:
-    """Returns (pid, pidfd) in the parent and (0, -1) in the child. Only for a process with one thread."""
+    """Returns (pid, pidfd) in the caller and (0, -1) in the child. Only for a process with one thread."""
     pidfd = ctypes.c_int(-1)
-    args = clone_args(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=17)
+    args = clone_args(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd))
+    if not flags & CLONE_PARENT:  # which takes the signal from the caller
+        args.exit_signal = signal.SIGCHLD
     if cgroup is not None:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup

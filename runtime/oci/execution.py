@@ -35,7 +35,8 @@ def run(request: dict[str, Any], control: socket.socket) -> None:
 def _live(request: dict[str, Any], control: socket.socket) -> None:
     bundle = Path(request["bundle"])
     spec = _adapted(Spec.read(bundle / CONFIG), request)
-    pipes = Pipes.make(stdin=request["stdin"], owner=spec.linux.uid_mappings[0].host_id)
+    pipes = Pipes.make(stdin=request["stdin"])
+    lifecycle.own(pipes.theirs, spec.linux.uid_mappings[0].host_id)
     pid, gate = _start(spec, bundle, pipes)
     pidfd = os.pidfd_open(pid)
     pipes.close_theirs()

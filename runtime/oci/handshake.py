@@ -33,6 +33,16 @@ class StartFailed(RuntimeFault):
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """The maker's word to the monitor: an init waits at its gate. Its pidfd and the gate's socket come beside it."""
+
+    init_pid: int
+    cgroup: str
+    loop: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """All is set up and waits at the gate. Pids are the host's; `loop` is the loop device's name ("loop3"), if any."""
 
@@ -89,9 +99,9 @@ class Go:
     """The start gate opens."""
 
 
-type Message = Ready | Started | Failed | Mapped | Mounts | Go
+type Message = Made | Ready | Started | Failed | Mapped | Mounts | Go
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Ready, Started, Failed, Mapped, Mounts, Go)}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Made, Ready, Started, Failed, Mapped, Mounts, Go)}
 
 
 def encode(message: Message) -> bytes:

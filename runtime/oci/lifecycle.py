@@ -1,6 +1,8 @@
-"""Making one container up to its start gate: the steps 2 and 3, in the process that will be the init's parent.
+"""Making one container up to its start gate: the steps 2 and 3, in a short-lived maker, a child of the monitor.
 
-Numbers as in init.py. Whatever was acquired is undone in reverse when a step fails or the far end gives up.
+The maker clones the init with CLONE_PARENT, so that it is the monitor's child; what making costs in memory goes with the
+maker, and the monitor never enters the tenant's network namespace. Numbers as in init.py. Whatever was acquired is undone in
+reverse when a step fails or the far end gives up.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import Cgroups, Resources, detect
 from runtime.kernel.cgroups.v2 import V2
 from runtime.oci import handshake, init, limits, program, rootfs
+from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
-from runtime.oci.state import ROOT
+from runtime.oci.state import CONFIG, ROOT
 from runtime.storage.driver import RootPlan
 
 _CLONED = ("user", "pid", "mount", "uts", "ipc")
@@ -34,7 +37,7 @@ class Created:
     pid: int
     pidfd: int
     gate: socket.socket
-    cgroups: Cgroups
+    cgroup: str
     loop: str
     notes: list[str]
 
@@ -48,10 +51,45 @@ def step(name: str) -> Iterator[None]:
         raise handshake.Failed.of(name, error).error() from error
 
 
-def create(spec: Spec, bundle: Path, streams: program.Streams, control: socket.socket | None) -> Created:
+def make(bundle: Path, pipes: Streams, control: socket.socket) -> Created:
+    """Called by the monitor: have a maker make the container of a bundle. Raises StartFailed with everything undone."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def maker() -> None:
+        ours.close()
+        try:
+            spec = Spec.read(bundle / CONFIG)
+            created = create(spec, bundle, pipes, control)
+            message = handshake.Made(created.pid, spec.linux.cgroups_path, created.loop, tuple(created.notes))
+            handshake.send(theirs, message, [created.pidfd, created.gate.fileno()])
+        except (OSError, ValueError, RuntimeFault) as error:
+            handshake.send(
+                theirs,
+                handshake.Failed.of(
+                    "2 maker", error if not isinstance(error, ValueError) else RuntimeFault(str(error))
+                ),
+            )
+
+    with ours:
+        child = process.fork(maker)
+        theirs.close()
+        message, fds = handshake.receive(ours)
+    os.waitpid(child, 0)
+    if isinstance(message, handshake.Made):
+        gate = socket.socket(fileno=fds[1])
+        return Created(message.init_pid, fds[0], gate, message.cgroup, message.loop, list(message.notes))
+    with contextlib.suppress(ChildProcessError):
+        while True:  # the init, that sees its gate close
+            os.waitpid(-1, 0)
+    failed = message if isinstance(message, handshake.Failed) else None
+    raise failed.error() if failed else handshake.StartFailed("2 maker", 0, "the maker was killed")
+
+
+def create(spec: Spec, bundle: Path, streams: Streams, control: socket.socket | None) -> Created:
     """Make the container up to its gate; raises StartFailed with everything undone.
 
-    Joins the sandbox's network namespace for good. `control` closing gives up. Only for a process with one thread.
+    Joins the sandbox's network namespace for good; the init becomes a child of this process's parent. `control` closing
+    gives up. Only for a process with one thread.
     """
     with ExitStack() as acquired:
         with step("2 cgroup"):
@@ -62,6 +100,7 @@ def create(spec: Spec, bundle: Path, streams: program.Streams, control: socket.s
         with step("2 network"):
             _enter_network(spec)
         with step("2 clone"):
+            own(streams, spec.linux.uid_mappings[0].host_id)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             acquired.callback(ours.close)
             pid, pidfd = _clone(init.Job(spec, streams, theirs, cgroups), ours)
@@ -79,14 +118,14 @@ def create(spec: Spec, bundle: Path, streams: program.Streams, control: socket.s
             cgroups.set_limits(spec.linux.cgroups_path, Resources(io=rates))
         _await_ready(ours, control)
         acquired.pop_all()
-        return Created(pid, pidfd, ours, cgroups, loop, notes)
+        return Created(pid, pidfd, ours, spec.linux.cgroups_path, loop, notes)
 
 
-def undo(created: Created, group: str) -> None:
+def undo(created: Created) -> None:
     """Take a container away that was made and never started."""
     created.gate.close()
     _end(created.pidfd)
-    _remove_group(created.cgroups, group)
+    _remove_group(detect(), created.cgroup)
 
 
 def _remove_group(cgroups: Cgroups, path: str) -> None:
@@ -97,7 +136,10 @@ def _remove_group(cgroups: Cgroups, path: str) -> None:
 def _end(pidfd: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    ended.poll()
+    with contextlib.suppress(ChildProcessError):  # in the maker it is the monitor's child
         process.wait_pidfd(pidfd)
     os.close(pidfd)
 
@@ -119,11 +161,18 @@ def _enter_network(spec: Spec) -> None:
             Path("/proc/sys", name.replace(".", "/")).write_text(value)
 
 
+def own(streams: Streams, owner: int) -> None:
+    """Give the program's pipe ends to the container's root; the init hands them on to its user."""
+    for fd in (streams.stdin, streams.stdout, streams.stderr):
+        if fd >= 0:
+            os.fchown(fd, owner, owner)
+
+
 def _clone(job: init.Job, ours: socket.socket) -> tuple[int, int]:
     kinds = [kind for kind in _CLONED if job.spec.linux.namespace(kind)]
     group = job.cgroups.open(job.spec.linux.cgroups_path) if isinstance(job.cgroups, V2) else None
     try:
-        pid, pidfd = syscalls.clone3(namespaces.flags(kinds), cgroup=group)
+        pid, pidfd = syscalls.clone3(namespaces.flags(kinds) | syscalls.CLONE_PARENT, cgroup=group)
         if not pid:
             ours.close()
             init.run(job)

@@ -16,12 +16,11 @@ from typing import Any
 
 from runtime.errors import RuntimeFault
 from runtime.kernel import process
-from runtime.kernel.cgroups import CgroupFault, Cgroups
+from runtime.kernel.cgroups import CgroupFault, Cgroups, detect
 from runtime.oci import handshake, lifecycle
 from runtime.oci.logfile import LogFile
 from runtime.oci.session import Phase, Pipes, Session
-from runtime.oci.spec import Spec
-from runtime.oci.state import CONFIG, LOG_FOLDER, STATE, ExitRecord, State
+from runtime.oci.state import LOG_FOLDER, STATE, ExitRecord, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,49 +40,48 @@ def run(request: dict[str, Any], control: socket.socket) -> None:
         **{**request, "bundle": Path(request["bundle"]), "attach": Path(request["attach"])},
     )
     try:
-        spec = Spec.read(wanted.bundle / CONFIG)
-        _live(wanted, spec, control)
+        _live(wanted, control)
     except (OSError, ValueError, RuntimeFault) as error:
         fault = error if isinstance(error, OSError | RuntimeFault) else RuntimeFault(str(error))
         handshake.try_send(control, handshake.Failed.of("2 monitor", fault))
 
 
-def _live(wanted: _Wanted, spec: Spec, control: socket.socket) -> None:
+def _live(wanted: _Wanted, control: socket.socket) -> None:
     bundle, options = wanted.bundle, wanted.log
     log = LogFile(bundle / LOG_FOLDER, file_bytes=options["file_bytes"], total_bytes=options["total_bytes"])
-    pipes = Pipes.make(stdin=wanted.stdin, owner=spec.linux.uid_mappings[0].host_id)
+    pipes = Pipes.make(stdin=wanted.stdin)
     session = Session(control=control, pipes=pipes, attach=wanted.attach, log=log, rate_bps=options["rate_bps"])
     session.attach.stdin_once = wanted.stdin_once
     with ExitStack() as undo:
         undo.callback(session.attach.close)
-        created = lifecycle.create(spec, bundle, pipes.theirs, control)
-        undo.callback(lifecycle.undo, created, spec.linux.cgroups_path)
+        created = lifecycle.make(bundle, pipes.theirs, control)
+        undo.callback(lifecycle.undo, created)
         pipes.close_theirs()
         for note in created.notes:
             log.note(note)
-        state = _write_state(wanted, spec, created)
+        state = _write_state(wanted, created)
         undo.callback((bundle / STATE).unlink)
         _say_ready(control, created)
         undo.pop_all()
 
     code, signum = session.run(created.gate, created.pidfd, lambda at: replace(state, started_ns=at).write(bundle))
-    group = spec.linux.cgroups_path
+    cgroups, group = detect(), created.cgroup
     if session.phase is Phase.RUNNING:
-        _record(created.cgroups, group, session.started_ns, code, signum).write(bundle)
+        _record(cgroups, group, session.started_ns, code, signum).write(bundle)
     if log.lost_bytes:
         log.note(f"{log.lost_bytes} bytes of output were lost: the host's disk is full")
     session.finish_clients()
-    take_away(created.cgroups, group)
+    take_away(cgroups, group)
     if session.phase is not Phase.RUNNING:
         (bundle / STATE).unlink(missing_ok=True)
 
 
-def _write_state(wanted: _Wanted, spec: Spec, created: lifecycle.Created) -> State:
+def _write_state(wanted: _Wanted, created: lifecycle.Created) -> State:
     state = State(
         id=wanted.id,
         monitor=process.ProcessRef.of(os.getpid()),
         init=process.ProcessRef.of(created.pid),
-        cgroup=spec.linux.cgroups_path,
+        cgroup=created.cgroup,
         attach=str(wanted.attach),
         loop=created.loop,
         created_ns=time.time_ns(),

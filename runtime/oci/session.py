@@ -56,13 +56,10 @@ class Pipes:
     theirs: Streams
 
     @classmethod
-    def make(cls, *, stdin: bool, owner: int) -> Pipes:
-        """New pipes that belong to host id `owner`; ours do not block."""
+    def make(cls, *, stdin: bool) -> Pipes:
+        """New pipes; ours do not block."""
         in_r, in_w = os.pipe() if stdin else (-1, -1)
         (out_r, out_w), (err_r, err_w) = os.pipe(), os.pipe()
-        for fd in (in_r, out_w, err_w):
-            if fd >= 0:
-                os.fchown(fd, owner, owner)
         for fd in (in_w, out_r, err_r):
             if fd >= 0:
                 os.set_blocking(fd, False)

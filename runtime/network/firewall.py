@@ -17,6 +17,8 @@ from runtime.network.model import Network, NetworkFault, PortBinding
 
 # Link-local addresses hold clouds' metadata services; two clouds use addresses of their own.
 METADATA = ("169.254.0.0/16", "168.63.129.16", "100.100.100.200")
+# What one container may send to the resolver, which shares the engine's event loop with everything else.
+DNS_RATE = "200/second burst 1000 packets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ table bridge {names.table} {{
 table ip {names.table} {{
     set pairs {{ type ifname . ifname; {pairs} }}
     set dns {{ type ifname . ipv4_addr; {dns} }}
+    set dns_askers {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }}
     set subnets {{ type ipv4_addr; flags interval; {subnets} }}
     set internal {{ type ifname; {internal} }}
     set metadata {{ type ipv4_addr; flags interval; elements = {{ {", ".join(METADATA)} }} }}
@@ -134,6 +137,7 @@ table ip {names.table} {{
         iifname "{names.bridge}*" jump from_container
     }}
     chain from_container {{
+        iifname . ip daddr @dns th dport 53 update @dns_askers {{ ip saddr limit rate over {DNS_RATE} }} drop
         ct state established,related accept
         ct state invalid drop
         iifname . ip daddr @dns udp dport 53 accept

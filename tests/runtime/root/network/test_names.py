@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -128,3 +129,24 @@ async def test_hostile_packets_get_no_answer_and_break_nothing(start: Start) -> 
         sock.settimeout(0.1)
         with pytest.raises(TimeoutError):
             await in_thread(sock.recv, 4096)
+
+
+async def test_a_flood_of_questions_reaches_the_resolver_only_as_a_trickle(start: Start) -> None:
+    (flooder, mine), (neighbour, theirs) = await start(aliases=("me",)), await start()
+    query = DNSRecord.question("me").pack()
+
+    def flood() -> int:
+        with socket_in(flooder.path, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            sock.connect((mine.gateway, 53))
+            for _ in range(30_000):
+                sock.send(query)
+            sock.settimeout(0.3)
+            answered = 0
+            with contextlib.suppress(TimeoutError):
+                while sock.recv(4096):
+                    answered += 1
+            return answered
+
+    assert 500 < await in_thread(flood) < 2_000
+    assert addresses(await ask(neighbour, theirs, "me")) == {mine.address}

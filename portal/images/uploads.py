@@ -7,6 +7,7 @@ import datetime as dt
 import fcntl
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +19,17 @@ from django.utils import timezone
 
 from portal.accounts.access import can
 from portal.accounts.actor import Actor
-from portal.errors import Invalid, NotFound
+from portal.errors import Conflict, Invalid, NotFound
 from portal.images import quota
-from portal.images.faults import ChecksumMismatch, ImageRefused, OffsetConflict, UploadBusy, shown
+from portal.images.faults import ChecksumMismatch, ImageRefused, NoSpace, OffsetConflict, UploadBusy, shown
 from portal.images.models import Upload
 from portal.images.store import uploads_dir
 from portal.images.target import Target
 
 UPLOAD_KEPT = dt.timedelta(hours=24)
 MAX_BYTES = 1 << 40
+MAX_UNDER_WAY = 50
+RESERVE_BYTES = 512 << 20  # of the disk: database, logs and everything else go on
 
 
 def file_of(upload: Upload) -> Path:
@@ -41,7 +44,9 @@ def begin(actor: Actor, app: Target, size_bytes: int, file_name: str) -> Upload:
         raise Invalid(f"An upload has 1 to {MAX_BYTES:,} bytes, not {size_bytes:,}.", "Choose another file.")
     if actor.user is None:
         raise Invalid("An upload belongs to a person.")
+    _check_room(size_bytes)
     allowed = quota.quota_bytes(app.team, lock=True)
+    _check_count(app)
     used = quota.used_bytes(app.team) + quota.promised_bytes(app.team)
     if used + size_bytes > allowed:
         raise quota.over_quota(app.team, size_bytes, used, allowed)
@@ -55,6 +60,25 @@ def begin(actor: Actor, app: Target, size_bytes: int, file_name: str) -> Upload:
     )
     os.close(os.open(file_of(upload), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return upload
+
+
+def _check_room(size_bytes: int) -> None:
+    """While its image is read, an upload lies on disk twice: as sent and as blobs."""
+    free = shutil.disk_usage(uploads_dir()).free
+    if free < 2 * size_bytes + RESERVE_BYTES:
+        raise NoSpace(
+            f"The platform's disk has {shown(free)} left; this upload needs {shown(2 * size_bytes)} for a while.",
+            "Ask the operator to make room.",
+        )
+
+
+def _check_count(app: Target) -> None:
+    under_way = Upload.objects.filter(team=app.team, image=None, error="", expires_at__gt=timezone.now()).count()
+    if under_way >= MAX_UNDER_WAY:
+        raise Conflict(
+            f"Team {app.team.slug} has {under_way} uploads under way, which is the most.",
+            "Finish or cancel some; they end by themselves after 24 hours.",
+        )
 
 
 def load(actor: Actor, upload_id: str) -> Upload:

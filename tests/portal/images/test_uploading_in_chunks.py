@@ -183,6 +183,21 @@ def test_an_upload_over_quota_is_refused_before_its_first_byte(http: httpx.Clien
     assert begin(http, 6_000_000).status_code == 413  # the first one was promised its bytes
 
 
+def test_uploads_under_way_have_a_number(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_UNDER_WAY", 2)
+    assert [begin(http, 10).status_code for _ in range(3)] == [201, 201, 409]
+    assert http.delete(f"{UPLOADS}/{Upload.objects.all()[0].pk}").status_code == 204
+    assert begin(http, 10).status_code == 201
+
+
+def test_an_upload_that_the_disk_cannot_hold_is_refused_at_once(http: httpx.Client, people: People) -> None:
+    TeamQuota.objects.update_or_create(team=people.team, defaults={"image_bytes": 1 << 50})
+    answer = begin(http, 1 << 40)
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
+    assert "1.1 TB" not in answer.json()["detail"]  # what it needs is twice that
+    assert "2.2 TB" in answer.json()["detail"]
+
+
 def test_a_body_with_the_creation_is_taken(http: httpx.Client) -> None:
     metadata = f"app {encoded('shop')}"
     answer = http.post(UPLOADS, content=b"12345", headers={**CHUNK, "Upload-Length": "10", "Upload-Metadata": metadata})

@@ -16,6 +16,7 @@ from channels.routing import URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
+from portal import hints  # noqa: E402
 from portal.django_asgi import DjangoApp  # noqa: E402
 from portal.hosting.access import get_app  # noqa: E402
 from portal.images.asgi import UploadsApp, registry_app  # noqa: E402
@@ -29,8 +30,9 @@ _static = StaticFiles(settings.STATIC_ROOT, settings.STATIC_DIGEST)
 _websockets = URLRouter(websocket_urlpatterns)  # each socket checks its exact Origin and its right (telemetry.sockets)
 _django = DjangoApp()
 _uploads = UploadsApp(lambda actor, slug: get_app(actor, slug, "deploy"))
-# Resolved now, or the first request pays for importing every view.
+# Resolved and loaded now, before gunicorn forks: the first request or hint would pay for it, in each process anew.
 _ = get_resolver().url_patterns
+hints.prepare()
 
 
 def _choose(scope: dict[str, Any]) -> Any:

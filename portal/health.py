@@ -66,4 +66,6 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """200 with every part "ok", or 503 with a sentence for each part that is not."""
     parts = {name: check() or "ok" for name, check in _CHECKS.items()}
     ready = all(text == "ok" for text in parts.values())
-    return JsonResponse({"ready": ready, "checks": parts}, status=200 if ready else 503)
+    response = JsonResponse({"ready": ready, "checks": parts}, status=200 if ready else 503)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # not ready is no error: Django would log each 503
+    return response

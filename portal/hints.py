@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 import redis
@@ -102,7 +103,15 @@ def host_changed(name: str) -> None:
     _after_commit(lambda: _send("host", lambda: asyncio.to_thread(_hint_host, name)))
 
 
-def _hint_host(name: str) -> None:
-    from portal.celery import app as celery  # celery costs 48 MB and half a second: not before the first hint
+def prepare() -> None:
+    """Load what sending a hint to a host needs: 48 MB that gunicorn's workers share when it is done before the fork."""
+    import_module("kombu.transport.redis")
+    _ = _celery().amqp
 
-    celery.send_task(TASK_CONVERGE, queue=host_queue(name), ignore_result=True, retry=False, expires=60)
+
+def _celery() -> Any:
+    return import_module("portal.celery").app  # not at the top: commands and tests that send nothing need not load it
+
+
+def _hint_host(name: str) -> None:
+    _celery().send_task(TASK_CONVERGE, queue=host_queue(name), ignore_result=True, retry=False, expires=60)

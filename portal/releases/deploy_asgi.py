@@ -33,7 +33,7 @@ from portal.images.asgi_http import (
 from portal.images.models import Image
 from portal.images.target import repository_of
 from portal.releases import actions
-from portal.releases.models import Deployment
+from portal.releases.models import Deployment, Instance
 from portal.releases.schemas import deployment_body
 from portal.releases.waiting import WAIT_MAX_S, wait_for_end
 from portal.threads import in_thread
@@ -185,13 +185,18 @@ async def _say(call: _Call, deployment: Deployment, send: Send) -> None:
     elif ended in _DID_GO_LIVE:
         await _send_json(send, 201, found, location)
     else:
-        await _send_json(send, 422, _failure(found), location)
+        serves = await in_thread(_serves, call.app)
+        await _send_json(send, 422, _failure(found, serves=serves), location)
 
 
-def _failure(found: dict[str, Any]) -> dict[str, Any]:
+def _serves(app: App) -> bool:
+    return Instance.objects.filter(app=app, routed=True, wanted="running").exists()
+
+
+def _failure(found: dict[str, Any], *, serves: bool) -> dict[str, Any]:
     text = f"Deployment {found['number']} of {found['app']} {found['state']}: {found['reason']}"
     extra = {"deployment": found, "reason": found["reason"], "last_log": found["last_log"]}
-    hint = "The release that was live before serves on." if found["number"] > 1 else ""
+    hint = "The release that was live before serves on." if serves else ""
     return PortalError(text, hint, code=f"deployment_{found['state']}", status=422, extra=extra).problem()
 
 

@@ -13,7 +13,6 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 CLIENT_BYTES = 1 << 20
@@ -51,7 +50,7 @@ class Attach:
 
     def __init__(
         self,
-        path: Path,
+        path: str,
         epoll: select.epoll,
         handlers: dict[int, Callable[[int], None]],
         *,
@@ -69,10 +68,10 @@ class Attach:
         self.stdin_once = False
         self._stdin = bytearray()
         self._stdin_ends = False
-        path.unlink(missing_ok=True)
+        _unlink(path)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
+        self._listener.bind(path)
+        os.chmod(path, 0o600)  # noqa: PTH101  (pathlib costs each monitor memory)
         self._listener.listen(_LISTEN)
         self._watch(self._listener.fileno(), self._accept)
 
@@ -219,7 +218,7 @@ class Attach:
 
     def close(self) -> None:
         """Remove the socket and let go of all clients."""
-        self._path.unlink(missing_ok=True)
+        _unlink(self._path)
         self._listener.close()
         for client in [*self.clients.values()]:
             client.sock.close()
@@ -227,3 +226,8 @@ class Attach:
 
 def _frame(stream: int, chunk: bytes) -> bytes:
     return bytes((stream, 0, 0, 0)) + len(chunk).to_bytes(4, "big") + chunk
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108

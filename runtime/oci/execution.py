@@ -46,7 +46,7 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
         failed = message if isinstance(message, handshake.Failed) else handshake.Failed("4 gate", 0, "ended early")
         handshake.send(control, failed)
         return
-    session = Session(control=control, pipes=pipes, attach=Path(request["attach"]), discard=request["detach"])
+    session = Session(control=control, pipes=pipes, attach=request["attach"], discard=request["detach"])
     session.attach.stdin_once = True
     own = os.pidfd_open(os.getpid())
     handshake.send(control, handshake.Ready(os.getpid(), pid), [own])

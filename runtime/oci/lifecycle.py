@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from runtime.kernel.cgroups.v2 import V2
 from runtime.oci import handshake, init, limits, program, rootfs
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
-from runtime.oci.state import CONFIG, ROOT
+from runtime.oci.state import CONFIG, ROOT, State
 from runtime.storage.driver import RootPlan
 
 _CLONED = ("user", "pid", "mount", "uts", "ipc")
@@ -51,15 +52,21 @@ def step(name: str) -> Iterator[None]:
         raise handshake.Failed.of(name, error).error() from error
 
 
-def make(bundle: Path, pipes: Streams, control: socket.socket) -> Created:
+def make(folder: str, pipes: Streams, control: socket.socket, attach: str) -> Created:
     """Called by the monitor: have a maker make the container of a bundle. Raises StartFailed with everything undone."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def maker() -> None:
         ours.close()
+        bundle = Path(folder)
         try:
             spec = Spec.read(bundle / CONFIG)
             created = create(spec, bundle, pipes, control)
+            try:
+                _write_state(bundle, created, attach)
+            except OSError:
+                undo(created)
+                raise
             message = handshake.Made(created.pid, spec.linux.cgroups_path, created.loop, tuple(created.notes))
             handshake.send(theirs, message, [created.pidfd, created.gate.fileno()])
         except (OSError, ValueError, RuntimeFault) as error:
@@ -83,6 +90,18 @@ def make(bundle: Path, pipes: Streams, control: socket.socket) -> Created:
             os.waitpid(-1, 0)
     failed = message if isinstance(message, handshake.Failed) else None
     raise failed.error() if failed else handshake.StartFailed("2 maker", 0, "the maker was killed")
+
+
+def _write_state(bundle: Path, created: Created, attach: str) -> None:
+    State(
+        id=bundle.name,
+        monitor=process.ProcessRef.of(os.getppid()),
+        init=process.ProcessRef.of(created.pid),
+        cgroup=created.cgroup,
+        attach=attach,
+        loop=created.loop,
+        created_ns=time.time_ns(),
+    ).write(bundle)
 
 
 def create(spec: Spec, bundle: Path, streams: Streams, control: socket.socket | None) -> Created:

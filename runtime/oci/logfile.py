@@ -5,6 +5,7 @@ All lines of one read share one stamp, so that a whole read is one `bytes.replac
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -18,9 +19,10 @@ _TAIL_BYTES = 128 << 10
 class LogFile:
     """The open log of one container. `file_bytes` closes a file, `total_bytes` (0: none) removes the oldest closed ones."""
 
-    def __init__(self, folder: Path, *, file_bytes: int, total_bytes: int) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self.folder = folder
+    def __init__(self, folder: Path | str, *, file_bytes: int, total_bytes: int) -> None:
+        self.folder = str(folder)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.folder, 0o700)  # noqa: PTH102  (pathlib costs each monitor memory)
         self.last_ns = 0
         self.lost_bytes = 0
         self._open()
@@ -32,8 +34,7 @@ class LogFile:
         self.file_bytes = min(file_bytes, max(64 << 10, total_bytes // 4)) if total_bytes else file_bytes
 
     def _open(self) -> None:
-        path = self.folder / CURRENT
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(f"{self.folder}/{CURRENT}", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self._fd).st_size
         self.first_ns = 0
         if self.size:
@@ -77,13 +78,13 @@ class LogFile:
     def rotate(self) -> None:
         """Close the current file under the stamp of its first record and begin a new one."""
         os.close(self._fd)
-        (self.folder / CURRENT).rename(self.folder / f"{self.first_ns:019d}.log")
+        os.rename(f"{self.folder}/{CURRENT}", f"{self.folder}/{self.first_ns:019d}.log")  # noqa: PTH104
         self._open()
         if self.total_bytes:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        closed = sorted(self.folder.glob("*.log"))
+        closed = sorted(Path(self.folder).glob("*.log"))
         sizes = [path.stat().st_size for path in closed]
         while closed and sum(sizes) + self.file_bytes > self.total_bytes:
             closed.pop(0).unlink(missing_ok=True)

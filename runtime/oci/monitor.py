@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,74 +19,51 @@ from runtime.kernel.cgroups import CgroupFault, Cgroups, detect
 from runtime.oci import handshake, lifecycle
 from runtime.oci.logfile import LogFile
 from runtime.oci.session import Phase, Pipes, Session
-from runtime.oci.state import LOG_FOLDER, STATE, ExitRecord, State
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    id: str
-    bundle: Path
-    attach: Path
-    log: dict[str, int]
-    stdin: bool
-    stdin_once: bool
+from runtime.oci.state import LOG_FOLDER, STARTED, STATE, ExitRecord
 
 
 def run(request: dict[str, Any], control: socket.socket) -> None:
     """Everything a monitor does, from the launcher's fork to its end. `request` is a LaunchRequest as JSON."""
     process.set_name("moorage-monitor")
-    wanted = _Wanted(
-        **{**request, "bundle": Path(request["bundle"]), "attach": Path(request["attach"])},
-    )
     try:
-        _live(wanted, control)
+        _live(request, control)
     except (OSError, ValueError, RuntimeFault) as error:
         fault = error if isinstance(error, OSError | RuntimeFault) else RuntimeFault(str(error))
         handshake.try_send(control, handshake.Failed.of("2 monitor", fault))
 
 
-def _live(wanted: _Wanted, control: socket.socket) -> None:
-    bundle, options = wanted.bundle, wanted.log
-    log = LogFile(bundle / LOG_FOLDER, file_bytes=options["file_bytes"], total_bytes=options["total_bytes"])
-    pipes = Pipes.make(stdin=wanted.stdin)
-    session = Session(control=control, pipes=pipes, attach=wanted.attach, log=log, rate_bps=options["rate_bps"])
-    session.attach.stdin_once = wanted.stdin_once
+def _live(request: dict[str, Any], control: socket.socket) -> None:
+    bundle, attach, options = request["bundle"], request["attach"], request["log"]
+    log = LogFile(f"{bundle}/{LOG_FOLDER}", file_bytes=options["file_bytes"], total_bytes=options["total_bytes"])
+    pipes = Pipes.make(stdin=request["stdin"])
+    session = Session(control=control, pipes=pipes, attach=attach, log=log, rate_bps=options["rate_bps"])
+    session.attach.stdin_once = request["stdin_once"]
     with ExitStack() as undo:
         undo.callback(session.attach.close)
-        created = lifecycle.make(bundle, pipes.theirs, control)
+        created = lifecycle.make(bundle, pipes.theirs, control, attach)
+        undo.callback((Path(bundle) / STATE).unlink, missing_ok=True)
         undo.callback(lifecycle.undo, created)
         pipes.close_theirs()
         for note in created.notes:
             log.note(note)
-        state = _write_state(wanted, created)
-        undo.callback((bundle / STATE).unlink)
         _say_ready(control, created)
         undo.pop_all()
 
-    code, signum = session.run(created.gate, created.pidfd, lambda at: replace(state, started_ns=at).write(bundle))
-    cgroups, group = detect(), created.cgroup
+    started = f"{bundle}/{STARTED}"
+    code, signum = session.run(created.gate, created.pidfd, lambda at: process.write_small(started, b"%d" % at))
+    _end(Path(bundle), session, created, code, signum)
+
+
+def _end(bundle: Path, session: Session, created: lifecycle.Created, code: int, signum: int) -> None:
+    cgroups, log = detect(), session.log
     if session.phase is Phase.RUNNING:
-        _record(cgroups, group, session.started_ns, code, signum).write(bundle)
-    if log.lost_bytes:
+        _record(cgroups, created.cgroup, session.started_ns, code, signum).write(bundle)
+    if log and log.lost_bytes:
         log.note(f"{log.lost_bytes} bytes of output were lost: the host's disk is full")
     session.finish_clients()
-    take_away(cgroups, group)
+    take_away(cgroups, created.cgroup)
     if session.phase is not Phase.RUNNING:
         (bundle / STATE).unlink(missing_ok=True)
-
-
-def _write_state(wanted: _Wanted, created: lifecycle.Created) -> State:
-    state = State(
-        id=wanted.id,
-        monitor=process.ProcessRef.of(os.getpid()),
-        init=process.ProcessRef.of(created.pid),
-        cgroup=created.cgroup,
-        attach=str(wanted.attach),
-        loop=created.loop,
-        created_ns=time.time_ns(),
-    )
-    state.write(wanted.bundle)
-    return state
 
 
 def _say_ready(control: socket.socket, created: lifecycle.Created) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any
 
 from runtime.kernel import process
@@ -80,7 +79,7 @@ class Session:
         *,
         control: socket.socket,
         pipes: Pipes,
-        attach: Path,
+        attach: str,
         log: LogFile | None = None,
         rate_bps: int = 0,
         discard: bool = False,

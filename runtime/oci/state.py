@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from runtime.kernel.process import ProcessRef, write_atomic
+from runtime.kernel.process import ProcessRef, read_small, write_atomic
 
 STATE = "state.json"
+STARTED = "started"  # when execve succeeded, ns since 1970; a file of its own, the monitor writes it without JSON
 EXIT = "exit.json"
 CONFIG = "config.json"
 ROOT = "root.json"
@@ -33,7 +34,8 @@ class State:
     started_ns: int = 0
 
     def write(self, bundle: Path) -> None:
-        """Replace `state.json`."""
+        """Replace `state.json`; an earlier start's time goes."""
+        (bundle / STARTED).unlink(missing_ok=True)
         write_atomic(bundle / STATE, json.dumps(asdict(self)).encode())
 
     @classmethod
@@ -42,6 +44,10 @@ class State:
         data = _read(bundle / STATE)
         if data is None:
             return None
+        try:
+            data["started_ns"] = int(read_small(str(bundle / STARTED)))
+        except (FileNotFoundError, ValueError):
+            data["started_ns"] = 0
         try:
             monitor, init = (ProcessRef(**data.pop(name)) for name in ("monitor", "init"))
             return cls(monitor=monitor, init=init, **data)

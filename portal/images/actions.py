@@ -63,8 +63,7 @@ def begin_upload(actor: Actor, app: Target, size_bytes: int, file_name: str) -> 
 
 def append_upload(upload: Upload, offset_bytes: int, data: bytes) -> int:
     """Write a chunk at exactly the current offset and return the new one; raises OffsetConflict (409)."""
-    with uploads.locked(upload) as fd:
-        chunk = uploads.Chunk(upload, fd, offset_bytes)
+    with uploads.locked(upload) as fd, uploads.Chunk(upload, fd, offset_bytes) as chunk:
         chunk.write(data)
         return chunk.finish()
 

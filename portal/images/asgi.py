@@ -161,15 +161,11 @@ class UploadsApp:
         fields: Mapping[str, str],
     ) -> None:
         """Append the body; with the last byte the image is read too, so that a wrong one is refused in the same answer."""
-        with uploads.locked(upload) as fd, refusals():
-            chunk = uploads.Chunk(upload, fd, offset, headers.get("upload-checksum", ""))
-            try:
-                async for data in body(receive):
-                    await in_pool(chunk.write, data)
-            finally:
-                if chunk.checked:
-                    await in_pool(chunk.rewind_unless_complete)
-            offset = await in_pool(chunk.finish)
+        checksum = headers.get("upload-checksum", "")
+        with uploads.locked(upload) as fd, refusals(), uploads.Chunk(upload, fd, offset, checksum) as chunk:
+            async for data in body(receive):
+                await in_pool(chunk.write, data)
+            offset = chunk.finish()
         extra: dict[str, str] = {}
         if offset == upload.size_bytes:
             image = await actions.finish_upload(actor, upload)

@@ -8,11 +8,13 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from types import TracebackType
+from typing import NoReturn, Self
 
 from django.db import transaction
 from django.utils import timezone
@@ -121,7 +123,7 @@ def locked(upload: Upload, *, wait: bool = False) -> Iterator[int]:
 
 
 class Chunk:
-    """One PATCH: checks the offset, appends, and takes everything back when the checksum is wrong."""
+    """One PATCH: checks the offset and appends; with a checksum, what is not verified by the end is taken back."""
 
     def __init__(self, upload: Upload, fd: int, offset_bytes: int, checksum: str = "") -> None:
         have = os.fstat(fd).st_size
@@ -136,34 +138,42 @@ class Chunk:
         if checksum and algorithm not in ("sha1", "sha256"):
             raise Invalid(f"The checksum algorithm {algorithm[:20]!r} is not known.", "Use sha1 or sha256.")
         self._hash = hashlib.new(algorithm) if checksum else None
+        self._lock = threading.Lock()
+        self._ended = self._whole = False
 
     def write(self, data: bytes) -> None:
         """Append; raises Invalid beyond the announced size."""
-        if self.offset_bytes + len(data) > self._limit:
-            raise Invalid(f"The upload was announced with {shown(self._limit)}; this is more.", "Begin a new one.")
-        if self._hash is not None:
-            self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, self.offset_bytes)
-            self.offset_bytes += written
-            view = view[written:]
-
-    @property
-    def checked(self) -> bool:
-        """Whether it has a checksum, so that a part of it is worth nothing."""
-        return self._hash is not None
-
-    def rewind_unless_complete(self) -> None:
-        """Take everything back when the checksum does not hold, after a cut connection for instance."""
-        if self._hash is not None and base64.b64encode(self._hash.digest()).decode() != self._expected:
-            os.ftruncate(self._fd, self._begin)
+        with self._lock:
+            if self._ended:
+                return
+            if self.offset_bytes + len(data) > self._limit:
+                raise Invalid(f"The upload was announced with {shown(self._limit)}; this is more.", "Begin a new one.")
+            if self._hash is not None:
+                self._hash.update(data)
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, self.offset_bytes)
+                self.offset_bytes += written
+                view = view[written:]
 
     def finish(self) -> int:
-        """The new offset; raises ChecksumMismatch, with the file as it was before."""
-        if self._hash is not None and os.fstat(self._fd).st_size != self.offset_bytes:
+        """The new offset; raises ChecksumMismatch."""
+        if self._hash is not None and base64.b64encode(self._hash.digest()).decode() != self._expected:
             raise ChecksumMismatch("The chunk was damaged on its way.", "Send it again.")
+        self._whole = True
         return self.offset_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """From here on no thread writes to the descriptor, which may soon be another file's."""
+        with self._lock:
+            self._ended = True
+            if self._hash is not None and not self._whole:
+                os.ftruncate(self._fd, self._begin)
 
 
 def end(upload: Upload, *, error: str = "") -> None:

@@ -19,6 +19,8 @@ from runtime.network.model import Network, NetworkFault, PortBinding
 METADATA = ("169.254.0.0/16", "168.63.129.16", "100.100.100.200")
 # What one container may send to the resolver, which shares the engine's event loop with everything else.
 DNS_RATE = "200/second burst 1000 packets"
+# New flows of one container: the table of connections is the host's, and a spray of datagrams would fill it for all.
+NEW_FLOW_RATE = "1000/second burst 5000 packets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ table ip {names.table} {{
     set pairs {{ type ifname . ifname; {pairs} }}
     set dns {{ type ifname . ipv4_addr; {dns} }}
     set dns_askers {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }}
+    set starters {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }}
     set subnets {{ type ipv4_addr; flags interval; {subnets} }}
     set internal {{ type ifname; {internal} }}
     set metadata {{ type ipv4_addr; flags interval; elements = {{ {", ".join(METADATA)} }} }}
@@ -140,6 +143,7 @@ table ip {names.table} {{
         iifname . ip daddr @dns th dport 53 update @dns_askers {{ ip saddr limit rate over {DNS_RATE} }} drop
         ct state established,related accept
         ct state invalid drop
+        update @starters {{ ip saddr limit rate over {NEW_FLOW_RATE} }} drop
         iifname . ip daddr @dns udp dport 53 accept
         iifname . ip daddr @dns tcp dport 53 accept
         fib daddr type local reject with icmp admin-prohibited

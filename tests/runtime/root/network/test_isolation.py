@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.runtime.root.network.inside import HOST, World, inside, listen_in, re
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 ETH_P_ALL = 3
+CONNECTIONS = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 METADATA = "169.254.169.254"
 
 
@@ -89,6 +91,17 @@ async def test_the_metadata_service_of_a_cloud_is_refused(start: Start, outside:
     with listen_in(outside.path, 80):
         assert reaches(HOST, METADATA, 80)
         assert not reaches(sandbox.path, METADATA, 80)
+
+
+async def test_one_container_cannot_fill_the_hosts_table_of_connections(start: Start, outside: World) -> None:
+    (sprayer, _), (neighbour, _) = await start(), await start()
+    before = int(CONNECTIONS.read_text())
+    with socket_in(sprayer.path, socket.SOCK_DGRAM) as sock:
+        for port in range(10_000, 50_000):
+            sock.sendto(b"x", (outside.address, port))
+    assert 1_000 < int(CONNECTIONS.read_text()) - before < 12_000
+    with listen_in(outside.path, 80):
+        assert reaches(neighbour.path, outside.address, 80)
 
 
 @pytest.mark.parametrize("forged", ["nothing", "address", "mac", "arp"])

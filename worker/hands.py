@@ -62,7 +62,7 @@ class Hands:
         """`sessions(id)`: requests the ingress has with it; `reroute()`: make the route follow the book now."""
         self._engine, self._book = engine, book
         self._sessions, self._reroute = sessions, reroute
-        self._quick = ThreadPoolExecutor(16, "engine")
+        self._quick = ThreadPoolExecutor(8, "engine")
         self._slow = ThreadPoolExecutor(32, "engine-slow")  # pulls, and stops that wait out their grace
         self._app_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.jobs: dict[str, Job] = {}

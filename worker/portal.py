@@ -11,7 +11,7 @@ from typing import Any, override
 from urllib.parse import urlsplit
 
 from worker.config import WorkerConfig
-from worker.errors import PortalFault
+from worker.errors import ConfigFault, PortalFault
 from worker.protocol import Desired, LimitHit, Report
 
 TIMEOUT_S = 10.0
@@ -93,7 +93,11 @@ class Portal:
         self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        full = {"Authorization": f"Bearer {self._config.token()}", "Host": self._config.portal_host, **(headers or {})}
+        try:
+            token = self._config.token()
+        except ConfigFault as error:  # it may come later: bootstrap makes it
+            raise PortalFault(error.message, error.hint) from error
+        full = {"Authorization": f"Bearer {token}", "Host": self._config.portal_host, **(headers or {})}
         if data is not None:
             full["Content-Type"] = "application/json"
         with self._lock:

@@ -30,6 +30,7 @@ class Watched:
     readings: deque[Reading] = field(default_factory=lambda: deque(maxlen=CPU_WINDOW + 1))
     said: dict[str, float] = field(default_factory=dict)
     disk_full: bool = False
+    refused: int = 0  # forks refused so far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,29 +46,42 @@ class Hit:
 
 
 def hits_of(watched: Watched, now: Reading, millicores: int) -> list[Hit]:
-    """What the newest reading says beside those before it. Pure but for `watched.disk_full`, which re-arms the disk's alarm."""
-    found = []
-    g = now.group
-    if g.pids_limit and g.pids >= g.pids_limit:
-        found.append(
-            Hit(limit="pids", used=g.pids, allowed=g.pids_limit, sentence=sentences.pids_sentence(g.pids, g.pids_limit))
-        )
-    if watched.readings:
-        first = watched.readings[0]
-        before = watched.readings[-1].group
-        if g.oom_kills > before.oom_kills:
-            text = sentences.oom_sentence(now.ns, "", g.memory_limit_bytes, g.memory_limit_bytes, "instance")
-            found.append(Hit(limit="memory", used=g.memory_limit_bytes, allowed=g.memory_limit_bytes, sentence=text))
-        periods = g.periods - first.group.periods
-        share = (g.throttled_periods - first.group.throttled_periods) / periods if periods >= CPU_PERIODS else 0
-        if share >= CPU_SHARE and millicores:
-            window = (now.ns - first.ns) / 1e9
-            used = (g.cpu_ns - first.group.cpu_ns) / max(1, now.ns - first.ns) * 1000
-            text = sentences.cpu_sentence(share, window, millicores / 1000)
-            found.append(Hit(limit="cpu", used=round(used), allowed=millicores, sentence=text))
-    found += _disk(watched, now)
+    """What the newest reading says beside those before it. Pure but for `watched`, which remembers the reading."""
+    found = [*_pids(watched, now), *_memory(watched, now), *_cpu(watched, now, millicores), *_disk(watched, now)]
     watched.readings.append(now)
     return found
+
+
+def _pids(watched: Watched, now: Reading) -> list[Hit]:
+    g = now.group
+    refused = now.forks_refused > watched.refused
+    watched.refused = now.forks_refused
+    if not g.pids_limit or not (refused or g.pids >= g.pids_limit):
+        return []
+    sentence = sentences.pids_sentence(g.pids, g.pids_limit)
+    return [Hit(limit="pids", used=g.pids, allowed=g.pids_limit, sentence=sentence)]
+
+
+def _memory(watched: Watched, now: Reading) -> list[Hit]:
+    if not watched.readings or now.group.oom_kills <= watched.readings[-1].group.oom_kills:
+        return []
+    limit = now.group.memory_limit_bytes
+    sentence = sentences.oom_sentence(now.ns, "", limit, limit, "instance")
+    return [Hit(limit="memory", used=limit, allowed=limit, sentence=sentence)]
+
+
+def _cpu(watched: Watched, now: Reading, millicores: int) -> list[Hit]:
+    if not watched.readings or not millicores:
+        return []
+    first, g = watched.readings[0], now.group
+    periods = g.periods - first.group.periods
+    share = (g.throttled_periods - first.group.throttled_periods) / periods if periods >= CPU_PERIODS else 0
+    if share < CPU_SHARE:
+        return []
+    elapsed_ns = max(1, now.ns - first.ns)
+    used = (g.cpu_ns - first.group.cpu_ns) / elapsed_ns * 1000
+    sentence = sentences.cpu_sentence(share, elapsed_ns / 1e9, millicores / 1000)
+    return [Hit(limit="cpu", used=round(used), allowed=millicores, sentence=sentence)]
 
 
 def _disk(watched: Watched, now: Reading) -> list[Hit]:
@@ -115,7 +129,10 @@ class Alarms:
             reading = readings.get(container.id)
             if reading is None:
                 continue
-            watched = self._watched.setdefault(container.id, Watched())
+            watched = self._watched.get(container.id)
+            if watched is None:
+                known = 0 if container.life.started_ns > self._core.started_ns else reading.forks_refused
+                watched = self._watched[container.id] = Watched(refused=known)
             if watched.readings and reading is watched.readings[-1]:
                 continue
             for hit in hits_of(watched, reading, container.record.host.resources.millicores):

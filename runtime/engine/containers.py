@@ -19,6 +19,7 @@ from runtime.engine.process import merge
 from runtime.engine.records import Record, save
 from runtime.engine.request import Bind, CreateRequest, check_name
 from runtime.engine.state import State
+from runtime.network.model import NoSuchNetwork
 
 GONE = ".removed"
 MAX_CONTAINERS = 10_000
@@ -82,7 +83,10 @@ class Containers:
         if request.config.tty:
             raise Invalid("Terminals (-t) are not offered yet.", "Run the container without -t; -i works.")
         if host.network_mode not in ("default", "none", "host") and not host.network_mode.startswith("container:"):
-            core.networks.get(host.network_mode)
+            try:
+                core.networks.get(host.network_mode)
+            except NoSuchNetwork as error:  # not 404: clients take that for a missing image and pull it
+                raise Invalid(f"network {host.network_mode} not found.", "Create it first.") from error
         if host.resources.disk_size > core.config.max_disk:
             raise Invalid(
                 f"StorageOpt.size is {host.resources.disk_size} bytes; the largest here is {core.config.max_disk}.",

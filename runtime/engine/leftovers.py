@@ -180,13 +180,13 @@ def _loops(config: EngineConfig, expected: set[str]) -> list[str]:
 
 
 def _processes(config: EngineConfig, cgroups: Cgroups, living: set[str]) -> list[str]:
-    """Processes in our cgroups or monitors of our folders that no living container accounts for."""
-    root = f"moorage-{config.short}"
+    """Processes in groups of instances that do not live, and monitors whose container's folder has gone."""
     found = []
-    for path in cgroups.list(root):
-        if path.rsplit("/", 1)[-1] not in living:
-            found += [f"{pid} in {path}" for pid in cgroups.pids(path) if not any(i in path for i in living)]
-    return sorted(set(found))
+    for path in cgroups.list(f"moorage-{config.short}"):
+        name = path.rsplit("/", 1)[-1]
+        if is_id(name) and name not in living:
+            found += [f"{pid} in {path}" for pid in cgroups.pids(path)]
+    return sorted(found)
 
 
 def _layers(config: EngineConfig, known: dict[str, Record]) -> list[str]:

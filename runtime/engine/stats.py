@@ -18,6 +18,8 @@ from runtime.storage.driver import StorageFault, Usage
 
 NS_PER_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
 FRESH_S = 1.0
+UNIFIED = Path("/sys/fs/cgroup")
+PIDS_V1 = UNIFIED / "pids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Reading:
     group: Sample
     network: Counters
     disk: Usage
+    forks_refused: int = 0
 
 
 def system_cpu_ns(stat: Path = Path("/proc/stat")) -> int:
@@ -84,10 +87,27 @@ class Stats:
         except OSError:
             return None  # it ended meanwhile
         try:
-            disk = self._core.driver.usage(container.id)
+            disk = self._disk(container)
         except (OSError, StorageFault):
             disk = Usage(used_bytes=0, size_bytes=0)
-        return Reading(time.time_ns(), system_ns, group, network, disk)
+        return Reading(time.time_ns(), system_ns, group, network, disk, self._forks_refused(container))
+
+    def _forks_refused(self, container: Container) -> int:
+        """How often the pids controller refused a fork (`max` of pids.events; it wakes nobody on v1, so it is read)."""
+        base = PIDS_V1 if self._core.cgroups.version == 1 else UNIFIED
+        try:
+            text = (base / container.cgroup / "pids.events").read_text()
+        except OSError:
+            return 0
+        return int(text.partition("max ")[2].split()[0]) if "max " in text else 0
+
+    def _disk(self, container: Container) -> Usage:
+        """What the writable layer holds: of a sized one that is mounted, what its own file system says."""
+        size = container.record.host.resources.disk_size
+        if size and container.init:
+            free = os.statvfs(f"/proc/{container.init.pid}/root")
+            return Usage(used_bytes=max(0, size - free.f_bavail * free.f_frsize), size_bytes=size)
+        return self._core.driver.usage(container.id)
 
     async def sample(self, container: Container) -> Reading | None:
         """One container now; None when it does not run."""

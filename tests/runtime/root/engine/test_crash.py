@@ -1,0 +1,170 @@
+"""What dies and comes back: engine, launcher, monitor. Containers live on, exits are known, nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.root.engine.conftest import Engine, eventually
+
+ON_TERM = "trap 'echo last; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+TICK = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
+
+
+@pytest.fixture(autouse=True)
+def an_engine_runs(engine: Engine) -> Iterator[None]:
+    """Each test begins with a living engine."""
+    if engine.process is None:
+        engine.start()
+    yield
+    if engine.process is None:
+        engine.start()
+
+
+def crash(engine: Engine) -> None:
+    engine.end(signal.SIGKILL)
+
+
+def test_a_container_outlives_a_killed_engine_and_loses_no_line(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "lives", "busybox", "sh", "-c", TICK)
+    pid = engine.inspect("lives")["State"]["Pid"]
+    crash(engine)
+    assert Path(f"/proc/{pid}").exists()
+    engine.start()
+    assert engine.inspect("lives")["State"]["Pid"] == pid
+    before = len(engine.docker("logs", "lives").splitlines())
+    eventually(lambda: len(engine.docker("logs", "lives").splitlines()) > before + 2, "more lines")
+    lines = engine.docker("logs", "lives").splitlines()
+    assert lines == [str(n) for n in range(len(lines))]
+    assert engine.docker("exec", "lives", "echo", "here") == "here\n"
+    engine.docker("stop", "-t", "0", "lives")
+    assert engine.inspect("lives")["State"]["ExitCode"] == 137
+
+
+def test_an_exit_while_no_engine_ran_is_known_afterwards(engine: Engine) -> None:
+    engine.docker(
+        "run",
+        "-d",
+        "--name",
+        "ends",
+        "busybox",
+        "sh",
+        "-c",
+        ON_TERM,
+    )
+    pid = engine.inspect("ends")["State"]["Pid"]
+    crash(engine)
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container")
+    engine.start()
+    state = engine.inspect("ends")["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 5)
+    assert engine.docker("logs", "ends") == "ready\nlast\n"
+
+
+def test_rm_is_kept_when_the_end_came_while_no_engine_ran(engine: Engine) -> None:
+    engine.docker("run", "-d", "--rm", "--name", "brief", "busybox", "sh", "-c", ON_TERM)
+    eventually(lambda: "ready" in engine.docker("logs", "brief"), "the trap")
+    pid = engine.inspect("brief")["State"]["Pid"]
+    crash(engine)
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container")
+    engine.start()
+    eventually(lambda: engine.status("brief") == "gone", "the removal")
+
+
+def test_the_restart_policy_holds_over_an_engine_that_was_away(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "keeps", "--restart", "always", "busybox", "sleep", "600")
+    engine.docker("run", "-d", "--name", "rests", "--restart", "unless-stopped", "busybox", "sleep", "600")
+    engine.docker("stop", "-t", "0", "rests")
+    pid = engine.inspect("keeps")["State"]["Pid"]
+    crash(engine)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container")
+    engine.start()
+    eventually(lambda: engine.status("keeps") == "running", "the restart")
+    assert engine.inspect("keeps")["State"]["Pid"] != pid
+    assert engine.status("rests") == "exited"
+
+
+def test_sigterm_leaves_containers_running(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "stays", "busybox", "sleep", "600")
+    pid = engine.inspect("stays")["State"]["Pid"]
+    engine.end()
+    assert Path(f"/proc/{pid}").exists() and not engine.socket.exists()
+    assert engine.leftovers() == {}
+    engine.start()
+    assert engine.status("stays") == "running"
+
+
+def test_a_killed_monitor_ends_its_container_as_unknown(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "orphan", "busybox", "sleep", "600")
+    pid = engine.inspect("orphan")["State"]["Pid"]
+    os.kill(engine.monitor("orphan"), signal.SIGKILL)
+    eventually(lambda: engine.status("orphan") == "exited", "the end")
+    state = engine.inspect("orphan")["State"]
+    assert state["ExitCode"] == -1 and "monitor" in state["Moorage"]["sentence"]
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container's process")
+    engine.docker("start", "orphan")
+    assert engine.status("orphan") == "running"
+
+
+def test_a_monitor_killed_while_no_engine_ran_is_found_out(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "double", "busybox", "sleep", "600")
+    monitor, pid = engine.monitor("double"), engine.inspect("double")["State"]["Pid"]
+    crash(engine)
+    os.kill(monitor, signal.SIGKILL)
+    engine.start()
+    assert engine.status("double") == "exited"
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the end of the container")
+
+
+def launcher_of(engine: Engine) -> int:
+    assert engine.process
+    children = Path(f"/proc/{engine.process.pid}/task/{engine.process.pid}/children").read_text().split()
+    return int(children[0])
+
+
+def test_a_killed_launcher_is_started_again_and_containers_do_not_notice(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "before", "busybox", "sleep", "600")
+    launcher = launcher_of(engine)
+    os.kill(launcher, signal.SIGKILL)
+    assert engine.docker("run", "--rm", "busybox", "echo", "after") == "after\n"
+    assert launcher_of(engine) != launcher
+    assert engine.status("before") == "running"
+    assert engine.docker("exec", "before", "echo", "too") == "too\n"
+
+
+@pytest.mark.parametrize("delay_ms", [1, 5, 10, 20, 40])
+def test_an_engine_killed_in_the_middle_of_a_start_leaves_nothing(engine: Engine, delay_ms: int) -> None:
+    engine.docker("create", "--name", "half", "--restart", "no", "busybox", "sleep", "600")
+    starting = threading.Thread(target=lambda: engine.docker("start", "half", code=None))
+    starting.start()
+    threading.Event().wait(delay_ms / 1000)
+    crash(engine)
+    starting.join()
+    engine.start()
+    assert engine.status("half") in ("created", "running", "exited")
+    assert engine.leftovers() == {}
+    engine.docker("rm", "-f", "half")
+    assert engine.leftovers() == {}
+
+
+def test_half_made_folders_are_swept(engine: Engine) -> None:
+    crash(engine)
+    torn = engine.containers / ("f" * 64)
+    torn.mkdir()
+    (torn / "record.json").write_text("{")
+    removed = engine.containers / ("e" * 64 + ".removed")
+    removed.mkdir()
+    layer = engine.state / "engine" / "store" / "c" / ("d" * 64)
+    shutil.copytree(engine.state / "engine" / "store" / "l" / "empty", layer)
+    assert set(engine.leftovers()) >= {"folders", "layers"}
+    engine.start()
+    assert not torn.exists() and not removed.exists() and not layer.exists()

@@ -1,0 +1,157 @@
+"""Limits: set at creation, changed while running, told of when they are hit; groups of teams and apps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.runtime.root.engine.conftest import Engine, eventually
+
+
+@contextmanager
+def limit_events(engine: Engine) -> Iterator[list[dict[str, Any]]]:
+    """Attributes of the limit events that come meanwhile."""
+    address = f"http://x/events?filters={json.dumps({'type': ['moorage']}, separators=(',', ':'))}"
+    found: list[dict[str, Any]] = []
+    command = ["curl", "-sN", "-g", "--unix-socket", str(engine.socket), address]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def read() -> None:
+        assert reader.stdout
+        for line in reader.stdout:
+            found.append(json.loads(line)["Actor"]["Attributes"])
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    eventually(lambda: engine.call("GET", "/info")[1]["NEventsListener"] > 0, "the follower")
+    try:
+        yield found
+    finally:
+        reader.kill()
+        reader.wait()
+        thread.join(5)
+
+
+def create(engine: Engine, name: str, command: list[str], **host: Any) -> None:
+    code, body = engine.call(
+        "POST", f"/containers/create?name={name}", {"Image": "busybox", "Cmd": command, "HostConfig": host}
+    )
+    assert code == 201, body
+    code, body = engine.call("POST", f"/containers/{name}/start")
+    assert code == 204, body
+
+
+HOG = ["sh", "-c", "sleep 0.2; tail /dev/zero"]
+
+
+def test_a_memory_hog_is_killed_and_the_figures_are_said(engine: Engine) -> None:
+    with limit_events(engine) as events:
+        create(engine, "hog", HOG, Memory=32 << 20, MemorySwap=32 << 20)
+        eventually(lambda: engine.status("hog") == "exited", "the kill")
+        eventually(lambda: bool(events), "the event")
+    state = engine.inspect("hog")["State"]
+    assert state["OOMKilled"] and "32 MB of 32 MB" in state["Moorage"]["sentence"]
+    first = events[0]
+    assert (first["limit"], first["level"], first["name"], first["allowed"]) == (
+        "memory",
+        "instance",
+        "hog",
+        str(32 << 20),
+    )
+    assert first["process"] == "tail" and "32 MB of 32 MB" in first["sentence"]
+
+
+def test_a_teams_sum_is_held_and_named(engine: Engine) -> None:
+    assert (
+        engine.call("POST", "/moorage/groups", {"path": "acme", "Memory": 32 << 20, "MemorySwap": 32 << 20})[0] == 204
+    )
+    with limit_events(engine) as events:
+        create(engine, "member", HOG, Memory=256 << 20, CgroupParent="acme/web")
+        eventually(lambda: engine.status("member") == "exited", "the kill")
+        eventually(lambda: bool(events), "the event")
+    assert (events[0]["limit"], events[0]["level"], events[0]["allowed"]) == ("memory", "team", str(32 << 20))
+    assert engine.call("POST", "/moorage/groups", {"path": "../x"})[0] == 400
+
+
+def test_a_fork_bomb_stops_at_its_limit_and_is_told(engine: Engine) -> None:
+    with limit_events(engine) as events:
+        create(engine, "bomb", ["sh", "-c", "sh -c 'while :; do sleep 60 & done'; exec sleep 60"], PidsLimit=20)
+        eventually(lambda: any(e["limit"] == "pids" for e in events), "the event")
+    assert "20 of 20" in next(e for e in events if e["limit"] == "pids")["sentence"]
+
+
+def test_a_disk_has_the_size_asked_for_and_says_when_it_is_full(engine: Engine) -> None:
+    with limit_events(engine) as events:
+        fill = "dd if=/dev/zero of=/fill bs=1M count=200 2>&1; echo done; sleep 60"
+        create(engine, "full", ["sh", "-c", fill], StorageOpt={"size": "50m"})
+        eventually(lambda: "done" in engine.docker("logs", "full"), "the end of the writing")
+        assert "No space left" in engine.docker("logs", "full")
+        eventually(lambda: any(e["limit"] == "disk" for e in events), "the event")
+    size = int(engine.docker("exec", "full", "stat", "-c", "%s", "/fill"))
+    assert abs(size - (50 << 20)) < (50 << 20) * 0.06
+    assert engine.call("POST", "/containers/full/update", {"DiskSize": 100 << 20}) == (200, {"Warnings": []})
+    assert "30+0 records out" in engine.docker("exec", "full", "dd", "if=/dev/zero", "of=/more", "bs=1M", "count=30")
+
+
+def test_limits_change_while_the_container_runs(engine: Engine) -> None:
+    create(engine, "live", ["sh", "-c", "while :; do :; done"], NanoCpus=2_000_000_000)
+    body = {
+        "Memory": 48 << 20,
+        "PidsLimit": 7,
+        "NanoCpus": 200_000_000,
+        "RateOut": 8_000_000,
+        "LogRate": 1000,
+        "RestartPolicy": {"Name": "always"},
+    }
+    assert engine.call("POST", "/containers/live/update", body) == (200, {"Warnings": []})
+    stats = engine.call("GET", "/containers/live/stats?stream=0&one-shot=1")[1]
+    assert (stats["memory_stats"]["limit"], stats["pids_stats"]["limit"]) == (48 << 20, 7)
+    before = engine.call("GET", "/containers/live/stats?stream=0&one-shot=1")[1]["cpu_stats"]["cpu_usage"][
+        "total_usage"
+    ]
+    began = time.monotonic()
+    time.sleep(1.5)
+    after = engine.call("GET", "/containers/live/stats?stream=0&one-shot=1")[1]["cpu_stats"]["cpu_usage"]["total_usage"]
+    assert (after - before) / 1e9 / (time.monotonic() - began) < 0.3
+    found = engine.inspect("live")
+    assert found["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert next(iter(found["NetworkSettings"]["Networks"].values()))["DriverOpts"]["moorage.rate.out"] == "8000000"
+    assert engine.docker(
+        "update", "--memory", "64m", "--memory-swap", "128m", "--cpus", "0.5", "--restart", "no", "live"
+    )
+    assert engine.inspect("live")["HostConfig"]["Memory"] == 64 << 20
+
+
+def test_a_refused_update_changes_nothing(engine: Engine) -> None:
+    create(engine, "same", ["sleep", "60"], Memory=64 << 20)
+    for body in (
+        {"Memory": 1},
+        {"Memory": "x"},
+        {"PidsLimit": -5},
+        {"DiskSize": 1 << 50},
+        {"RestartPolicy": {"Name": "x"}},
+    ):
+        code, answer = engine.call("POST", "/containers/same/update", body)
+        assert code == 400 and answer["message"]
+    assert engine.inspect("same")["HostConfig"]["Memory"] == 64 << 20
+
+
+def test_limits_of_an_update_hold_after_a_restart(engine: Engine) -> None:
+    create(engine, "kept", ["sleep", "60"], Memory=64 << 20)
+    engine.call("POST", "/containers/kept/update", {"Memory": 96 << 20})
+    engine.docker("restart", "-t", "0", "kept")
+    stats = engine.call("GET", "/containers/kept/stats?stream=0&one-shot=1")[1]
+    assert stats["memory_stats"]["limit"] == 96 << 20
+
+
+def test_heavy_throttling_is_told(engine: Engine) -> None:
+    with limit_events(engine) as events:
+        create(engine, "hot", ["sh", "-c", "while :; do :; done"], NanoCpus=100_000_000)
+        eventually(lambda: any(e["limit"] == "cpu" for e in events), "the event", 30)
+    hit = next(e for e in events if e["limit"] == "cpu")
+    assert hit["allowed"] == "100" and "0.1 CPU" in hit["sentence"]

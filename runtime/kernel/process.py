@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -109,7 +109,7 @@ def fork(child: Callable[[], None]) -> int:
         child()
         code = 0
     except BaseException:  # noqa: BLE001  the last frame of a forked process
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
 

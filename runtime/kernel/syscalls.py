@@ -6,9 +6,12 @@ Each raises OSError(errno, text, path). What Python's os, fcntl, signal and sock
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
+import sys
 from pathlib import Path
+from types import CodeType
 
 from runtime.kernel.syscall_table import numbers
 
@@ -245,3 +248,28 @@ def inotify_add_watch(fd: int, path: Pathish, mask: int) -> int:
 
 def inotify_rm_watch(fd: int, wd: int) -> None:
     _syscall("inotify_rm_watch", fd, wd)
+
+
+def immortalize() -> None:
+    """Make every object that exists now immortal (PEP 683): a forked child that uses one no longer writes its count.
+
+    For a process that forks many long-lived children and never frees what it loaded; each child then keeps some 0.6 MB more
+    shared. The count is the first word of an object (Include/object.h); nothing is done on other interpreters or builds.
+    """
+    special_build = hasattr(sys, "gettotalrefcount") or "free-threading" in sys.version
+    if sys.implementation.name != "cpython" or not (3, 12) <= sys.version_info < (3, 15) or special_build:
+        return
+    immortal = ctypes.c_uint64
+    seen: set[int] = set()
+    stack: list[object] = gc.get_objects()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen or item is seen or item is stack:
+            continue
+        seen.add(id(item))
+        stack.extend(gc.get_referents(item))
+        if isinstance(item, CodeType):  # which the collector does not look into
+            stack.extend((item.co_consts, item.co_names))
+    for address in seen:
+        immortal.from_address(address).value = 0xFFFFFFFF
+

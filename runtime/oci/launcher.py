@@ -11,15 +11,20 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runtime.kernel import process
+from runtime.kernel import process, syscalls
 from runtime.kernel.cgroups import detect
 from runtime.oci import execution, handshake, monitor, seccomp_profile
+from runtime.oci.logfile import LogFile
+from runtime.oci.session import Pipes, Session
 
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.oci.launcher import main; main(int(sys.argv[2]))"
 READY = b"ready"
+_BALLAST: list[bytes] = []
+_BALLAST_OBJECTS = 200
 _JOBS = {"launch": monitor.run, "exec": execution.run}
 
 
@@ -31,15 +36,41 @@ def main(fd: int) -> None:
     process.set_name("moorage-launch")
     detect()
     seccomp_profile.program(seccomp_profile.default())
+    _warm_up()
     signal.signal(signal.SIGCHLD, _reap)
     gc.collect()
+    syscalls.immortalize()
     gc.freeze()
     engine.send(READY)
     while True:
         packet, fds = handshake.receive_packet(engine)
         if not packet:
-            return
+            os._exit(0)  # nothing to tidy up, and immortal objects need no farewell
         _serve(engine, json.loads(packet)["op"], fds)
+
+
+def _warm_up() -> None:
+    """Run what every monitor runs, so that its code is loaded and specialised here once, and fill half-used memory pools, so
+    that what a monitor allocates lies together."""
+    process.ProcessRef.of(os.getpid())
+    folder = f"/run/moorage-launcher-{os.getpid()}"  # below a folder of root's alone
+    Path(folder).mkdir(mode=0o700, exist_ok=True)
+    control, _other = socket.socketpair()
+    gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pipes = Pipes.make(stdin=False)
+    log = LogFile(f"{folder}/log", file_bytes=1 << 20, total_bytes=0)
+    session = Session(control=control, pipes=pipes, attach=f"{folder}/a", log=log)
+    pid = process.fork(lambda: None)
+    theirs.close()
+    os.write(pipes.theirs.stdout, b"warm\nup\n")
+    session.run(gate, os.pidfd_open(pid), lambda _at: None)
+    session.finish_clients()
+    log.close()
+    for part in ("log/current", "log", ""):
+        path = Path(folder, part)
+        path.rmdir() if path.is_dir() else path.unlink()
+    pipes.close_theirs()
+    _BALLAST.extend(bytes(size - 33) for size in range(48, 513, 16) for _ in range(_BALLAST_OBJECTS))
 
 
 def _reap(_signum: int, _frame: FrameType | None) -> None:

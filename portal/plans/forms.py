@@ -15,10 +15,10 @@ MIB, GIB, MEGA = 1 << 20, 1 << 30, 1_000_000
 class UnitField(forms.DecimalField):
     """A figure in `unit`, kept as a whole number of the row's own unit: value × scale."""
 
-    def __init__(self, label: str, unit: str, scale: int, *, least: float = 0, hint: str = "", zero: str = "") -> None:
+    def __init__(self, label: str, unit: str, scale: int, *, least: float = 0, hint: str = "") -> None:
         places = 3 if scale > 1 else 0
         step = {"step": "any" if scale > 1 else 1, "inputmode": "decimal" if scale > 1 else "numeric"}
-        help_text = hint or (f"0 is {zero}" if zero else "")
+        help_text = hint
         super().__init__(
             label=label, min_value=Decimal(str(least)), max_value=Decimal(10**9), max_digits=16, decimal_places=places,
             help_text=help_text, widget=forms.NumberInput(attrs=step),
@@ -68,13 +68,13 @@ class PlanForm(_FiguresForm):
     swap_bytes = UnitField("Swap", "MB", MIB)
     pids = UnitField("Processes", "", 1, least=8)
     disk_bytes = UnitField("Writable layer", "GB", GIB, least=0.016)
-    disk_read_bps = UnitField("Read", "MB/s", MEGA, zero="no limit")
-    disk_write_bps = UnitField("Write", "MB/s", MEGA, zero="no limit")
-    disk_read_iops = UnitField("Read operations", "per s", 1, zero="no limit")
-    disk_write_iops = UnitField("Write operations", "per s", 1, zero="no limit")
-    net_in_bps = UnitField("In", "Mbit/s", MEGA, zero="no limit")
-    net_out_bps = UnitField("Out", "Mbit/s", MEGA, zero="no limit")
-    log_bytes_per_s = UnitField("Log rate", "MB/s", MEGA, zero="no limit")
+    disk_read_bps = UnitField("Read", "MB/s", MEGA)
+    disk_write_bps = UnitField("Write", "MB/s", MEGA)
+    disk_read_iops = UnitField("Read operations", "per s", 1)
+    disk_write_iops = UnitField("Write operations", "per s", 1)
+    net_in_bps = UnitField("In", "Mbit/s", MEGA)
+    net_out_bps = UnitField("Out", "Mbit/s", MEGA)
+    log_bytes_per_s = UnitField("Log rate", "MB/s", MEGA)
     log_bytes = UnitField("Log on disk", "MB", MEGA)
     log_days = UnitField("Logs", "days", 1)
     instances_max = UnitField("Instances", "per app", 1, least=1)
@@ -83,11 +83,15 @@ class PlanForm(_FiguresForm):
     is_default = forms.BooleanField(label="Default for new apps", required=False)
 
     SECTIONS = (
-        ("Compute", ("cpu_millicores", "cpu_weight", "memory_bytes", "swap_bytes", "pids")),
-        ("Disk", ("disk_bytes", "disk_read_bps", "disk_write_bps", "disk_read_iops", "disk_write_iops")),
-        ("Network", ("net_in_bps", "net_out_bps")),
-        ("Logs", ("log_bytes_per_s", "log_bytes", "log_days")),
-        ("Counts", ("instances_max", "domains_max", "releases_kept")),
+        ("Compute", "", ("cpu_millicores", "cpu_weight", "memory_bytes", "swap_bytes", "pids")),
+        (
+            "Disk",
+            "0 is no limit",
+            ("disk_bytes", "disk_read_bps", "disk_write_bps", "disk_read_iops", "disk_write_iops"),
+        ),
+        ("Network", "0 is no limit", ("net_in_bps", "net_out_bps")),
+        ("Logs", "0 is no limit of the rate", ("log_bytes_per_s", "log_bytes", "log_days")),
+        ("Counts", "", ("instances_max", "domains_max", "releases_kept")),
     )
 
     def __init__(self, *args: Any, row: Plan | None = None, **kwargs: Any) -> None:
@@ -95,9 +99,10 @@ class PlanForm(_FiguresForm):
             kwargs["initial"] = {"name": row.name, "is_default": row.is_default}
         super().__init__(*args, row=row or Plan(cpu_millicores=500, memory_bytes=512 * MIB, disk_bytes=GIB), **kwargs)
 
-    def sections(self) -> list[tuple[str, list[tuple[forms.BoundField, str]]]]:
-        """Headings with their fields and units."""
-        return [(title, [(self[name], self.fields[name].unit) for name in names]) for title, names in self.SECTIONS]  # type: ignore[attr-defined]
+    def sections(self) -> list[tuple[str, str, list[tuple[forms.BoundField, str]]]]:
+        """Headings, what goes for all of their fields, and the fields with their units."""
+        units = {name: field.unit for name, field in self.fields.items() if isinstance(field, UnitField)}
+        return [(title, note, [(self[name], units[name]) for name in names]) for title, note, names in self.SECTIONS]
 
     def values(self) -> dict[str, Any]:
         """All fields as the actions take them."""

@@ -141,7 +141,7 @@ const total = (row, names, field) => {
 
 // Round figures for the axis: 1, 2 or 5 times a power of ten, within kB, MB, GB for sizes.
 function steps(top, binary) {
-  const unit = binary ? 1024 ** Math.max(0, Math.floor(Math.log(top / 2) / Math.log(1024))) : 1;
+  const unit = binary ? 1024 ** Math.max(0, Math.floor(Math.log(top) / Math.log(1024))) : 1;
   const rough = top / unit / 3;
   const ten = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * ten).find((n) => n >= rough * 0.75) * unit;

@@ -73,7 +73,7 @@ def said(verb: str) -> str:
 @register.filter
 def facts(details: dict[str, Any]) -> str:
     """The details of an audit row on one line."""
-    shown = {key: value for key, value in details.items() if value not in ("", None, [], {})}
+    shown = {key: value for key, value in details.items() if value not in ("", None, False, [], {})}
     return ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
 
 

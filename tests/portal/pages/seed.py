@@ -208,7 +208,7 @@ def feed(seconds: float) -> None:
 
 def _sample(redis: Any, row: Instance, at: float, begun: float, seed_: int) -> None:
     plan, t = row.app.plan, at - begun
-    seconds = 0.42 * t + 5 * math.sin(t / 31 + seed_) + 0.5 * math.sin(t / 5 * (1 + seed_ % 3)) + 20
+    seconds = 0.42 * t + 5 * math.sin(t / 31 + seed_) + 0.4 / (1 + seed_ % 3) * math.sin(t / 5 * (1 + seed_ % 3)) + 20
     sample = MetricSample(
         at=at, cpu_ns=int(seconds * plan.cpu_millicores * 1e6), throttled_ns=0,
         memory_bytes=int(plan.memory_bytes * (0.62 + 0.1 * math.sin(t / 90 + seed_))), memory_limit_bytes=plan.memory_bytes,

@@ -93,7 +93,7 @@ def set_env(actor: Actor, app: App, changes: Mapping[str, str | None]) -> list[s
     """Set variables (None removes) and return the names that changed. `releases.actions.redeploy` makes them count."""
     require(actor, "write", app.team, missing=f"There is no app {app.slug!r}.")
     check_changes(changes)
-    App.objects.select_for_update().get(pk=app.pk)
+    App.objects.select_for_update(no_key=True).get(pk=app.pk)
     before = read_environment(app)
     changed = sorted(key for key, value in changes.items() if before.get(key) != value)
     check_whole({key: value for key, value in {**before, **changes}.items() if value is not None})

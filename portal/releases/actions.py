@@ -21,7 +21,7 @@ from portal.hosting.models import App, Process
 from portal.hosting.usage import plan_sums, reserved_by
 from portal.images.models import Image
 from portal.plans.actions import lock_quota, take
-from portal.releases.advance import advance_on_commit, drain, look, perform, route
+from portal.releases.advance import advance_on_commit, drain, lock_hosts, look, perform, route
 from portal.releases.making import make_release, newest_release
 from portal.releases.models import Deployment, DeploymentEvent, DeploymentState, Instance, Release
 from portal.releases.planning import Effect as Effect
@@ -37,7 +37,12 @@ def _require(actor: Actor, verb: Verb, app: App) -> None:
 
 def _lock(app: App) -> App:
     """The app's row, held until the transaction ends: deployments of one app begin one after the other."""
-    locked = App.objects.select_for_update(of=("self",)).select_related("team", "plan").filter(pk=app.pk).first()
+    locked = (
+        App.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("team", "plan")
+        .filter(pk=app.pk)
+        .first()
+    )
     if locked is None or locked.deleting_at is not None:
         raise Conflict(f"{app.slug} is being deleted.")
     return locked
@@ -151,9 +156,9 @@ def stop(actor: Actor, app: App) -> None:
 
 
 def _empty(app: App) -> None:
+    route(app.pk, (), lock_hosts())
     running = Instance.objects.filter(app=app, wanted="running").values_list("pk", flat=True)
     drain(tuple(running), timezone.now())
-    route(app.pk, ())
     hints.page_changed(app.pk, "instances")
     for name in Host.objects.values_list("name", flat=True):
         hints.host_changed(name)
@@ -223,7 +228,7 @@ def cancel(actor: Actor, deployment: Deployment) -> Deployment:
 def delete_app(actor: Actor, app: App) -> None:
     """Remove the app with all it runs (verb write): the name is free once its last container is gone."""
     _require(actor, "write", app)
-    locked = App.objects.select_for_update(of=("self",)).select_related("team").get(pk=app.pk)
+    locked = App.objects.select_for_update(of=("self",), no_key=True).select_related("team").get(pk=app.pk)
     if locked.deleting_at is not None:
         return
     _cancel_all(locked, "the app was deleted", switching=True)

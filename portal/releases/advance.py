@@ -95,6 +95,11 @@ def perform(deployment: Deployment, step: Step) -> bool:
     rows = Deployment.objects.filter(pk=deployment.pk, state=deployment.state)
     if rows.update(state=step.to, state_since=now) != 1:
         return False
+    # Hosts before instances, as a report locks them, or the two could wait for each other.
+    hosts = lock_hosts()
+    if step.routed is not None:
+        generation = route(deployment.app_id, step.routed, hosts)
+        Deployment.objects.filter(pk=deployment.pk).update(route_generation=generation)
     if step.start:
         _start(deployment, step, now)
     if step.keep:
@@ -103,9 +108,6 @@ def perform(deployment: Deployment, step: Step) -> bool:
         drain(step.drain, now)
     if step.stop:
         Instance.objects.filter(pk__in=step.stop).update(wanted="removed", routed=False)
-    if step.routed is not None:
-        generation = route(deployment.app_id, step.routed)
-        Deployment.objects.filter(pk=deployment.pk).update(route_generation=generation)
     _tell(deployment, step, now)
     return True
 
@@ -139,9 +141,13 @@ def drain(ids: tuple[str, ...], now: dt.datetime) -> None:
     Instance.objects.filter(pk__in=ids).update(wanted="draining", routed=False, restart=False, drain_until=until)
 
 
-def route(app_id: int, ids: tuple[str, ...]) -> int:
+def lock_hosts() -> list[Host]:
+    """Every host's row, held until the transaction ends; inserting instances that refer to them stays possible."""
+    return list(Host.objects.select_for_update(no_key=True).order_by("pk"))
+
+
+def route(app_id: int, ids: tuple[str, ...], hosts: list[Host]) -> int:
     """Put exactly these instances into the app's route and return the generation that every ingress has to report."""
-    hosts = list(Host.objects.select_for_update().order_by("pk"))
     Instance.objects.filter(app_id=app_id, routed=True).exclude(pk__in=ids).update(routed=False)
     Instance.objects.filter(app_id=app_id, pk__in=ids).update(routed=True)
     generation = max((host.route_generation for host in hosts), default=0) + 1

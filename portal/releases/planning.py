@@ -68,7 +68,7 @@ def move_to_plan(actor: Actor, app: App, plan: Plan) -> App:
     if plan.retired_at is not None and plan.pk != app.plan_id:
         raise Invalid(f"Plan {plan.slug} takes no new apps.", "Choose another plan.")
     lock_quota(app.team)
-    locked = App.objects.select_for_update(of=("self",)).select_related("plan", "team").get(pk=app.pk)
+    locked = App.objects.select_for_update(of=("self",), no_key=True).select_related("plan", "team").get(pk=app.pk)
     count = Process.objects.filter(app=locked).aggregate(n=Sum("count"))["n"] or 0
     if count > plan.instances_max:
         raise OverQuota(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from portal import hints
@@ -10,7 +11,8 @@ from portal.accounts.actor import SYSTEM
 from portal.audit.actions import record
 from portal.fleet.models import Host
 from portal.hosting.models import App
-from portal.releases.models import Deployment, Instance, Release
+from portal.releases.models import Deployment, DeploymentState, Instance, Release
+from portal.releases.rollout import ACTIVE
 
 
 def settle(host: Host | None = None) -> None:
@@ -39,3 +41,18 @@ def _delete(app: App) -> None:
     app_id = app.pk
     locked.delete()
     hints.page_changed(app_id, "deleted")
+
+
+@transaction.atomic
+def forget_old_releases(app: App) -> int:
+    """Delete the oldest releases beyond the plan's `releases_kept`, with their deployments; what runs or moves is kept."""
+    numbers = Release.objects.filter(app=app).order_by("-number").values_list("number", flat=True)
+    kept = list(numbers[: max(app.plan.releases_kept, 1)])
+    if not kept:
+        return 0
+    needed = Q(instances__isnull=False) | Q(deployments__state__in=[*ACTIVE, DeploymentState.LIVE])
+    old = Release.objects.filter(app=app, number__lt=min(kept))
+    ids = set(old.values_list("pk", flat=True)) - set(old.filter(needed).values_list("pk", flat=True))
+    Deployment.objects.filter(release__in=ids).delete()
+    Release.objects.filter(pk__in=ids).delete()
+    return len(ids)

@@ -9,10 +9,11 @@ from celery import shared_task
 from django.utils import timezone
 
 from portal.accounts.models import KeptAnswer
+from portal.hosting.models import App
 from portal.releases.advance import advance
 from portal.releases.models import Deployment
 from portal.releases.rollout import ACTIVE
-from portal.releases.settle import settle
+from portal.releases.settle import forget_old_releases, settle
 from worker.protocol import TASK_ADVANCE
 
 log = logging.getLogger(__name__)
@@ -34,5 +35,7 @@ def reap() -> None:
 
 @shared_task(name="releases.tidy")  # type: ignore[untyped-decorator]
 def tidy() -> None:
-    """Forget answers kept for idempotency after a day."""
+    """Forget answers kept for idempotency after a day, and releases beyond what the plan keeps."""
     KeptAnswer.objects.filter(created_at__lt=timezone.now() - dt.timedelta(days=1)).delete()
+    for app in App.objects.select_related("plan"):
+        forget_old_releases(app)

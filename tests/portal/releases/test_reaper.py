@@ -12,10 +12,11 @@ from portal.accounts.actor import Actor
 from portal.fleet.models import Host
 from portal.hosting.models import App
 from portal.images.models import Image
+from portal.plans.models import Plan
 from portal.releases import actions
 from portal.releases.models import Deployment, Instance
 from portal.releases.rollout import DEADLINE_S
-from portal.releases.tasks import reap
+from portal.releases.tasks import reap, tidy
 from tests.portal.host import HostDriver
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -105,3 +106,19 @@ def test_running_it_twice_changes_nothing_more(
     before = list(deployment.events.values_list("pk", flat=True))
     reap()
     assert list(deployment.events.values_list("pk", flat=True)) == before
+
+
+def test_releases_beyond_what_the_plan_keeps_are_forgotten_but_never_the_one_that_runs(
+    app: App, acting: Actor, host: HostDriver, make_image: Callable[..., Image]
+) -> None:
+    for name in ("one", "two", "three", "four"):
+        actions.deploy(acting, app, make_image(app, name))
+        host.carry_out()
+    actions.rollback(acting, app, 1)
+    host.carry_out()
+    Plan.objects.update(releases_kept=2)
+    tidy()
+    assert list(app.releases.values_list("number", flat=True)) == [4, 3, 1]
+    assert host.wanted()[0].release == 1
+    tidy()
+    assert app.releases.count() == 3

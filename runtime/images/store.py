@@ -6,6 +6,7 @@ Synchronous, called from threads; locks are inside. See `runtime.images.records`
 from __future__ import annotations
 
 import builtins
+import errno
 import platform
 import re
 import threading
@@ -61,7 +62,7 @@ class ImageStore:
         self._architecture = architecture or host_architecture()
         self._lock = threading.RLock()
         self._held: Counter[str] = Counter()  # chain ids that a load or pull is about to need
-        self._settling = False
+        self._timer: threading.Timer | None = None
         self._puller = Puller(driver, self._limits, self._architecture, frozenset(insecure_registries))
         root.mkdir(parents=True, exist_ok=True)
         self._catalog = Catalog(root, self._complete)
@@ -70,7 +71,7 @@ class ImageStore:
 
     def load(self, stream: BinaryIO) -> list[LoadResult]:
         """Read a `docker save` archive or an OCI layout tar (plain or compressed); raises ImageFault with nothing left behind."""
-        with Batch(self._driver, self._limits, self._known_diff) as batch:
+        with _full_disk_said(), Batch(self._driver, self._limits, self._known_diff) as batch:
             reader = ArchiveReader(batch)
             while chunk := stream.read(_READ_BYTES):
                 reader.feed(chunk)
@@ -88,9 +89,14 @@ class ImageStore:
         """Fetch an image by the distribution protocol; layers that are here are not fetched. Raises RegistryFault, ImageFault."""
         wanted = parse_reference(reference)
         report = progress or _silent
+        with self._lock:
+            here = self._catalog.tagged(wanted.familiar) if wanted.digest else None
+            if here is not None:  # a digest never means another image: no need to ask
+                report(PullProgress(what=wanted.familiar, status="Image is up to date"))
+                return self._catalog.record(here)
         fetched = self._puller.fetch_documents(wanted, auth, report)
         self._check_architecture(fetched.config)
-        with self._hold(fetched.config.chain_ids):
+        with _full_disk_said(), self._hold(fetched.config.chain_ids):
             size = self._puller.fetch_layers(fetched, report)
             digests = [f"{wanted.familiar_name}@{fetched.top_digest}"]
             tags = [] if wanted.digest else [wanted.familiar]
@@ -138,18 +144,25 @@ class ImageStore:
     def settle(self) -> None:
         """Bring what came in to disk; runs by itself, in a thread, some seconds after a load or pull."""
         with self._lock:
-            self._settling = False
+            self._timer = None
         self._driver.settle()
+
+    def close(self) -> None:
+        """Bring to disk what still waits. The store may be left without; a crash of the host then costs what came last."""
+        with self._lock:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+            self._driver.settle()
 
     def _settle_soon(self) -> None:
         """Once for all that come in a row, and not while the deployment that asked for them writes its own files."""
         with self._lock:
-            if self._settling:
+            if self._timer is not None:
                 return
-            self._settling = True
-        timer = threading.Timer(SETTLE_AFTER_S, self.settle)
-        timer.daemon = True
-        timer.start()
+            self._timer = threading.Timer(SETTLE_AFTER_S, self.settle)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _names_to_remove(self, record: ImageRecord, reference: str, *, force: bool) -> tuple[str, ...]:
         """The names that go: the one given, with the digests of its repository when it is the last tag there; by id all."""
@@ -252,6 +265,19 @@ class ImageStore:
         with self._lock:
             keep = {chain for image_id in self._catalog.ids() for chain in self._catalog.config(image_id).chain_ids}
             return self._driver.prune_layers(keep | set(self._held))
+
+
+@contextmanager
+def _full_disk_said() -> Iterator[None]:
+    """A full disk is a sentence, not a traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise ImageFault(
+            "The disk is full: the image does not fit.", "Remove images that are no longer needed."
+        ) from error
 
 
 def _silent(step: PullProgress) -> None:

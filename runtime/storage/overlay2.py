@@ -192,9 +192,9 @@ class Overlay2:
             return None
         return record
 
-    @staticmethod
-    def _write_record(folder: Path, record: dict[str, Any]) -> None:
-        write_atomic(folder / "container.json", json.dumps(record).encode())
+    def _write_record(self, folder: Path, record: dict[str, Any]) -> None:
+        with self._lock:
+            write_atomic(folder / "container.json", json.dumps(record).encode())
 
 
 def _checked_size(size_bytes: int) -> int:

@@ -22,9 +22,12 @@ def driver(state: Path) -> Overlay2:
 
 
 @pytest.fixture
-def store(state: Path, driver: Overlay2, monkeypatch: pytest.MonkeyPatch) -> ImageStore:
-    monkeypatch.setattr("runtime.images.store.SETTLE_AFTER_S", 3600.0)  # no sync while others measure
-    return ImageStore(state / "engine" / "images", driver, limits=LayerLimits(max_bytes=1 << 30), architecture="amd64")
+def store(state: Path, driver: Overlay2) -> Iterator[ImageStore]:
+    images = ImageStore(
+        state / "engine" / "images", driver, limits=LayerLimits(max_bytes=1 << 30), architecture="amd64"
+    )
+    yield images
+    images.close()
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:

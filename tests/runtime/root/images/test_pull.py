@@ -200,3 +200,11 @@ def test_a_layer_that_unpacks_to_another_is_refused(
     with pytest.raises(ImageFault, match="config says"):
         store.pull(f"{registry.address}/team/app")
     unchanged()
+
+
+def test_an_image_that_is_here_by_digest_needs_no_registry(store: ImageStore) -> None:
+    with RegistryServer().running() as registry:
+        digest = registry.add_image(PACKED[:1], DIFF_IDS[:1])
+        first = store.pull(f"{registry.address}/team/app@{digest}")
+        assert first.repo_tags == ()
+    assert store.pull(f"{registry.address}/team/app@{digest}") == first

@@ -68,6 +68,7 @@ class ImageStore:
         self._catalog = Catalog(root, self._complete)
         self._prune()
         driver.empty_trash()
+        self._settle_soon()  # what an engine that was killed had not brought to disk
 
     def load(self, stream: BinaryIO) -> list[LoadResult]:
         """Read a `docker save` archive or an OCI layout tar (plain or compressed); raises ImageFault with nothing left behind."""

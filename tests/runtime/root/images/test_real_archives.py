@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from runtime.images.store import ImageStore
 from runtime.storage.overlay2 import Overlay2
@@ -64,10 +69,11 @@ def test_what_skopeo_writes_is_the_same_image(
     assert result.image.config.command == ("/app/serve",)
 
 
-@pytest.mark.parametrize("outer", ["gzip", "zstd", "xz", "bzip2"])
-def test_a_compressed_archive_is_known_by_its_first_bytes(demo: Path, store: ImageStore, outer: str) -> None:
-    packed = subprocess.run([outer, "-1", "-c", str(demo)], capture_output=True, check=True).stdout
-    (result,) = store.load(io.BytesIO(packed))
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress, lzma.compress, bz2.compress])
+def test_a_compressed_archive_is_known_by_its_first_bytes(
+    demo: Path, store: ImageStore, pack: Callable[[bytes], bytes]
+) -> None:
+    (result,) = store.load(io.BytesIO(pack(demo.read_bytes())))
     assert result.names == ("hello:latest",)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from runtime.engine.records import Record
 from runtime.engine.resources import CPU_PERIOD_US, Resources
 from runtime.kernel.cgroups import DeviceRate
 from runtime.kernel.cgroups import Resources as GroupLimits
+from runtime.oci import seccomp_profile
 from runtime.oci.default import Options, default
+from runtime.oci.fields import encode
 from runtime.oci.spec import (
     DEFAULT_CAPABILITIES,
     BlockIO,
@@ -187,7 +190,22 @@ def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, reso
     (folder / "hosts").write_text("\n".join(lines) + "\n")
     (folder / "hostname").write_text(name + "\n")
     (folder / "resolv.conf").write_text(_resolv(record, resolv))
-    (folder / "config.json").write_text(json.dumps(spec.to_json(), separators=(",", ":")))
+    (folder / "config.json").write_text(encoded(spec))
+
+
+def encoded(spec: Spec) -> str:
+    """The specification as JSON. Its largest part, the default filter, is the same for all and encoded once."""
+    if spec.linux.seccomp is not seccomp_profile.default():
+        return json.dumps(spec.to_json(), separators=(",", ":"))
+    data = replace(spec, linux=replace(spec.linux, seccomp=None)).to_json()
+    linux = json.dumps(data.pop("linux"), separators=(",", ":"))
+    rest = json.dumps(data, separators=(",", ":"))
+    return f'{rest[:-1]},"linux":{linux[:-1]},"seccomp":{_default_filter()}}}}}'
+
+
+@cache
+def _default_filter() -> str:
+    return json.dumps(encode(seccomp_profile.default()), separators=(",", ":"))
 
 
 def _extra(record: Record) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ class Container:
         self.record = record
         self.folder = folder
         self.lock = asyncio.Lock()
+        self.writing = threading.Lock()
         self.launched: Launched | None = None
         self.init: ProcessRef | None = None
         self.exits = Signal()

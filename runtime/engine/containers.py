@@ -141,8 +141,9 @@ class Containers:
         core = self._core
         container.life.state = State.REMOVING
         gone = container.folder.with_name(container.id + GONE)
-        if container.folder.exists():
-            container.folder.rename(gone)  # from here on a restart finishes what is begun here
+        with container.writing:
+            if container.folder.exists():
+                container.folder.rename(gone)  # from here on a restart finishes what is begun here
         await self._lifecycle.leave_network(container)
         await asyncio.to_thread(remove_remains, core, container.id, gone)
         core.ids.give_back(container.record.id_base)

@@ -78,6 +78,7 @@ class Core:
         self.events.emit("container", action, container.id, {**container.attributes, **extra})
 
     def save(self, container: Container) -> None:
-        """Write the container's record; harmless when its folder has gone."""
-        if container.folder.exists():
-            save(container.folder, container.record)
+        """Write the container's record, from any thread; harmless when its folder has gone."""
+        with container.writing:
+            if container.folder.exists():
+                save(container.folder, container.record)

@@ -88,6 +88,7 @@ class Engine:
         await engine.limits.restore()
         await engine.supervisor.adopt_all()
         engine.alarms.open()
+        engine.lifecycle.parking.fill()
         return engine
 
     def stop(self) -> None:
@@ -124,6 +125,7 @@ class Engine:
                 container.launched.close()
         await core.launcher.close()
         if not self._removed:
+            await self.lifecycle.parking.close()
             await core.networks.close()
         core.watcher.close()
 
@@ -132,6 +134,7 @@ class Engine:
         core = self.core
         gate = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._remove(c, gate) for c in core.registry))
+        await self.lifecycle.parking.close()
         await core.networks.destroy()
         self._removed = True
         await asyncio.to_thread(core.cgroups.remove, core.cgroup_root)

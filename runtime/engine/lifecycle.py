@@ -12,6 +12,7 @@ from runtime.engine import bundle
 from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
+from runtime.engine.parking import Parking
 from runtime.engine.request import PortBinding
 from runtime.engine.state import State
 from runtime.errors import RuntimeFault
@@ -51,6 +52,7 @@ class Lifecycle:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.parking = Parking(core)
         self.on_running: Callable[[Container], None] = lambda container: None
         self.on_failed = self._ignore
 
@@ -159,7 +161,7 @@ class Lifecycle:
             kept = core.networks.endpoints(record.id)
             if kept or mode == "none":
                 return sandbox, kept[0] if kept else None
-        sandbox = sandbox or await core.networks.create_sandbox(record.id)
+        sandbox = sandbox or await self.parking.sandbox(record.id)
         if mode == "none":
             return sandbox, None
         resources = record.host.resources

@@ -5,7 +5,7 @@ Each is one transaction that writes what should be; on commit the deployment is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from django.db import transaction
 from django.db.models import Max
@@ -77,8 +77,18 @@ def _begin(
 
 def _cancel_all(app: App, reason: str, *, switching: bool = False) -> None:
     states = ACTIVE if switching else CANCELLABLE
-    for deployment in Deployment.objects.filter(app=app, state__in=states).select_related("app", "release"):
-        perform(deployment, fail(look(deployment), reason, to=DeploymentState.CANCELLED))
+    for pk in list(Deployment.objects.filter(app=app, state__in=states).values_list("pk", flat=True)):
+        _cancel_one(pk, states, reason)
+
+
+def _cancel_one(deployment_id: int, states: Sequence[str], reason: str) -> bool:
+    """Cancel it while it is in one of `states`; whoever moves it at the same time makes us look again, never miss it."""
+    while True:
+        found = Deployment.objects.select_related("app__team", "app__plan", "release").get(pk=deployment_id)
+        if found.state not in states:
+            return False
+        if perform(found, fail(look(found), reason, to=DeploymentState.CANCELLED)):
+            return True
 
 
 @transaction.atomic
@@ -215,13 +225,13 @@ def cancel(actor: Actor, deployment: Deployment) -> Deployment:
     """End a deployment under way: the new instances stop, the old ones serve on. Conflict when it has ended."""
     _require(actor, "deploy", deployment.app)
     _lock(deployment.app)
-    found = Deployment.objects.select_related("app__team", "app__plan", "release").get(pk=deployment.pk)
-    if found.state not in ACTIVE:
-        raise Conflict(f"Deployment {found.number} of {found.app.slug} has ended: it is {found.state}.")
     who = actor.user.username if actor.user else "the platform"
-    perform(found, fail(look(found), f"cancelled by {who}", to=DeploymentState.CANCELLED))
+    cancelled = _cancel_one(deployment.pk, ACTIVE, f"cancelled by {who}")
+    found = Deployment.objects.select_related("app__team", "app__plan", "release__image").get(pk=deployment.pk)
+    if not cancelled:
+        raise Conflict(f"Deployment {found.number} of {found.app.slug} has ended: it is {found.state}.")
     record(actor, "cancel", "app", found.app.slug, team=found.app.team.slug, deployment=found.number)
-    return Deployment.objects.select_related("app__team", "app__plan", "release__image").get(pk=deployment.pk)
+    return found
 
 
 @transaction.atomic

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from portal.accounts.actor import Actor
 from portal.errors import OverQuota, PortalError
@@ -18,6 +18,8 @@ from portal.plans.models import TeamQuota
 from portal.releases import actions
 from portal.releases.advance import advance
 from portal.releases.models import Deployment, DeploymentEvent, Instance
+from portal.releases.rollout import ACTIVE
+from portal.releases.tasks import reap
 from tests.conftest import People
 from tests.portal.host import HostDriver
 
@@ -33,7 +35,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         barrier.wait(10)
         try:
             results[place] = call()
-        except PortalError as error:
+        except (PortalError, DatabaseError) as error:
             results[place] = error
         finally:
             connections.close_all()
@@ -43,6 +45,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         thread.start()
     for thread in threads:
         thread.join(60)
+        assert not thread.is_alive(), "two of them wait for each other"
     return results
 
 
@@ -90,3 +93,33 @@ def test_two_who_advance_one_deployment_do_each_step_once(
 def test_the_same_app_name_taken_twice_at_once_exists_once(people: People, plans: object, acting: Actor) -> None:
     results = at_once(*(lambda: create_app(acting, people.team, slug="same") for _ in range(2)))
     assert sorted(type(result).__name__ for result in results) == ["App", "Conflict"]
+
+
+def test_reports_deployments_stops_and_the_reaper_at_once_never_wait_for_each_other(
+    app: App, acting: Actor, host: HostDriver, make_image: Callable[..., Image]
+) -> None:
+    image = make_image(app)
+    actions.scale(acting, app, {"web": 3})
+
+    def report() -> None:
+        driver = HostDriver(name=host.name, token=host.token)
+        for _ in range(6):
+            driver.carry_out()
+
+    def many(action: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return lambda: [action() for _ in range(4)]
+
+    results = at_once(
+        report,
+        many(lambda: actions.deploy(acting, app, image)),
+        many(lambda: actions.restart(acting, app)),
+        many(lambda: actions.stop(acting, app)),
+        many(reap),
+    )
+    assert [result for result in results if isinstance(result, DatabaseError)] == []
+    actions.deploy(acting, app, image)
+    host.carry_out()
+    host.carry_out()
+    assert Deployment.objects.filter(app=app).first().state == "live"  # type: ignore[union-attr]
+    assert len(host.routed("hello")) == 3
+    assert Deployment.objects.filter(app=app, state__in=ACTIVE).count() == 0

@@ -136,25 +136,30 @@ def test_a_crash_says_why_and_rolling_back_shows_the_difference(
     portal: Portal, platform: Trial, demo_archive: Path, crashing_archive: Path
 ) -> None:
     uploaded(portal, "rolls", demo_archive)
+    portal.open_tab("rolls", "environment")
+    portal.page.get_by_label("Name").fill("STEP")
+    portal.page.get_by_label("Value").fill("two")
+    portal.page.get_by_role("button", name="Add").click()
+    portal.open_tab("rolls")
+    portal.wait_for("Release 2 is live")
+
     portal.open_tab("rolls", "deploy")
     portal.choose_image(crashing_archive)
     portal.image_says()
     portal.deploy()
-    portal.wait_for("Deployment 2 failed")
+    portal.wait_for("Deployment 3 failed")
     expect(portal.page.locator("#deployment .note")).to_contain_text("3")
-    expect(portal.page.locator("#deployment")).to_contain_text("Release 1 keeps serving")
+    expect(portal.page.locator("#deployment")).to_contain_text("Release 2 keeps serving")
     assert platform.get("rolls", "/health")[0] == 200
 
-    portal.open_tab("rolls", "environment")
-    portal.page.get_by_label("Name").fill("STEP")
-    portal.page.get_by_label("Value").fill("2")
-    portal.page.get_by_role("button", name="Add").click()
     portal.open_tab("rolls", "releases")
-    portal.page.locator("li", has=portal.page.get_by_text("1", exact=True)).get_by_role("button").first.click()
+    portal.page.get_by_role("button", name="Roll back").click()
     dialog = portal.page.get_by_role("dialog")
-    expect(dialog).to_contain_text("release 1")
+    expect(dialog).to_contain_text("Roll back to release 1?")
+    expect(dialog.locator(".diff")).to_contain_text("STEP, removed")
     dialog.locator("button[type=submit]").click()
-    portal.wait_for(re.compile("Release 1 is live"))
+    portal.wait_for("Release 1 is live")
+    assert b"STEP" not in platform.get("rolls", "/env")[1]
 
 
 def test_deleting_asks_for_the_name(portal: Portal, platform: Trial, demo_archive: Path) -> None:

@@ -207,7 +207,7 @@ def main() -> int:
     """Read the command line, check packages, run."""
     parser = argparse.ArgumentParser(prog="scripts/vm.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--timeout", type=float, default=900, metavar="SECONDS", help="for boot and command, default 900"
+        "--timeout", type=float, default=1800, metavar="SECONDS", help="for boot and command, default 1800"
     )
     parser.add_argument(
         "--memory", type=int, default=3072, metavar="MIB", help="half of it may become disk, default 3072"

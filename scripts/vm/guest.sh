@@ -22,6 +22,8 @@ truncate -s "$SCRATCH" /run/vm/scratch/state.img
 mkfs.ext4 -q -E lazy_itable_init=1 /run/vm/scratch/state.img
 mkdir -p /run/vm/state
 mount -o loop /run/vm/scratch/state.img /run/vm/state
+# Everything takes six to ten times longer here than the tests' own time limits expect.
+export PYTEST_ADDOPTS="-o timeout=900 -p no:cacheprovider ${PYTEST_ADDOPTS:-}"
 export MOORAGE_TEST_STATE=/run/vm/state MOORAGE_TEST_VM=1
 cd "$FOLDER" || finish 125
 bash $out/command 2>&1 </dev/null | cat >/dev/ttyS1

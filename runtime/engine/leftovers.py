@@ -149,10 +149,10 @@ def _names(data: object) -> Iterable[str]:
 
 
 def _links(config: EngineConfig, wanted: set[str]) -> list[str]:
+    """Links of this state but for parked ones, which have no bridge and end with the engine's process."""
     prefix = f"m{config.short[:4]}"
-    return sorted(
-        p.name for p in Path("/sys/class/net").iterdir() if p.name.startswith(prefix) and p.name not in wanted
-    )
+    found = [p for p in Path("/sys/class/net").iterdir() if p.name.startswith(prefix) and p.name not in wanted]
+    return sorted(p.name for p in found if (p / "master").exists() or (p / "bridge").exists())
 
 
 def _netns(config: EngineConfig, expected: set[str]) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import ValidationError
 
@@ -54,6 +55,12 @@ def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
         "The portal failed at this; the reason is in the web process's log.", code="internal", status=500
     )
     return problem_response(sorry)
+
+
+@csrf_exempt
+def nothing_here(request: HttpRequest) -> HttpResponse:
+    """Every other address below /api/: programs get problem+json there, not a page."""
+    return problem_response(NotFound(f"There is nothing at {request.path}.", "See /api/v1/openapi.json."))
 
 
 @api.exception_handler(Http404)

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 import redis
+import redis.asyncio
 from celery.exceptions import CeleryError
 from channels.layers import get_channel_layer
 from django.db import transaction

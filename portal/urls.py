@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from portal import health, internal
-from portal.api import api
+from portal.api import api, nothing_here
 from portal.telemetry import prometheus
 
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("readyz", health.readyz),
     path("metrics", prometheus.metrics),
     path("api/v1/", api.urls),
+    re_path(r"^api/", nothing_here),
     path("internal/v1/hosts/<slug:host>/desired", internal.desired),
     path("internal/v1/hosts/<slug:host>/report", internal.report),
     path("internal/v1/hosts/<slug:host>/events", internal.events),

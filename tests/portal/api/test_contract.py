@@ -257,3 +257,19 @@ def test_hosts_and_the_trail_are_for_those_who_may(api: Api, operator_api: Api, 
     assert any(row["verb"] == "create" and row["object_name"] == "hello" for row in trail)
     assert api("GET", "/audit?team=operators").status_code == 404
     assert {row["team"] for row in api("GET", "/audit").json()["items"]} == {"acme"}
+
+
+def test_an_address_that_does_not_exist_answers_problem_json_for_every_method(api: Api) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        answer = api(method, "/nothing/here")
+        assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_a_failure_of_the_portal_itself_says_so_without_details(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("a secret of the portal")
+
+    monkeypatch.setattr("portal.releases.api_apps.visible_apps", broken)
+    answer = api("GET", "/apps")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.content.decode()

@@ -30,7 +30,8 @@ LOOK_S = 30.0
 SILENT_S = 120.0
 
 _config = config()
-app = Celery("moorage-worker", broker=_config.redis_url.replace("unix://", "redis+socket://", 1))
+# No fixups: with DJANGO_SETTINGS_MODULE in the environment Celery would load Django, which is 30 MB and not our business.
+app = Celery("moorage-worker", broker=_config.redis_url.replace("unix://", "redis+socket://", 1), fixups=[])
 app.conf.update(
     task_ignore_result=True,
     result_backend=None,

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,6 +23,7 @@ from worker.sentences import ending, no_answer
 log = logging.getLogger(__name__)
 
 DRAIN_LOOK_S = 0.1  # HAProxy tells of ended sessions by nothing but its counters
+RESTART_IDLE_S = 5  # the only instance of an app stays in the route while it restarts: its requests never end
 RUNNING_STATES = ("running", "paused")
 
 
@@ -36,12 +38,20 @@ class Job:
     steps: list[d.Step]
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # its container has exited
     unwanted: bool = False
+    took_ms: dict[str, int] = field(default_factory=dict)  # by phase: pull, create, start, check
     task: asyncio.Task[None] | None = None
 
     def abandon(self) -> None:
         """Let it end at its next step: what it has made so far, the next convergence removes."""
         self.unwanted = True
         self.ended.set()
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Note how long a phase took."""
+        begun = time.monotonic()
+        yield
+        self.took_ms[f"{phase}_ms"] = round((time.monotonic() - begun) * 1000)
 
     def go_on(self) -> None:
         """Raise Abandoned when nobody wants it any more."""
@@ -75,8 +85,13 @@ class Hands:
         self.jobs[name] = job
         job.task = asyncio.create_task(self._run(name, job))
 
-        def over(_: asyncio.Task[None]) -> None:
+        def over(ended: asyncio.Task[None]) -> None:
             del self.jobs[name]
+            if not ended.cancelled() and (bug := ended.exception()):
+                log.error("the job of %s has failed", name, exc_info=bug)
+                self._book.set(
+                    name, "failed", reason=f"The host worker could not do it: {type(bug).__name__}. Its log says more."
+                )
             done(name)
 
         job.task.add_done_callback(over)
@@ -99,7 +114,7 @@ class Hands:
             case d.Start(instance):
                 await self._start(instance, job)
             case d.Check(instance):
-                await self._check(instance, job, time.monotonic())
+                await self._check(instance, job)
             case d.Update(instance):
                 await self._update(instance)
             case d.Restart(instance):
@@ -113,17 +128,18 @@ class Hands:
                 await self._remove(container.name, grace_s)
 
     async def _bring_up(self, wanted: DesiredInstance, job: Job) -> None:
-        begun = time.monotonic()
         if not await self.quick(self._engine.has_image, wanted):
             self._book.set(wanted.id, "pulling")
-            await self._pull(wanted, job)
+            with job.timed("pull"):
+                await self._pull(wanted, job)
         job.go_on()
         self._book.set(wanted.id, "creating")
-        container = await self.quick(self._engine.create, wanted)
+        with job.timed("create"):
+            container = await self.quick(self._engine.create, wanted)
         self._book.set(wanted.id, "creating", container_id=container)
         self.applied[wanted.id] = (wanted.limits, False)
         job.go_on()
-        await self._start(wanted, job, begun)
+        await self._start(wanted, job)
 
     async def _pull(self, wanted: DesiredInstance, job: Job) -> None:
         loop, told = asyncio.get_running_loop(), 0.0
@@ -137,25 +153,25 @@ class Hands:
 
         await self.slow(self._engine.pull, wanted, progress)
 
-    async def _start(self, wanted: DesiredInstance, job: Job, begun: float | None = None) -> None:
-        begun = begun or time.monotonic()
+    async def _start(self, wanted: DesiredInstance, job: Job) -> None:
         self._book.set(wanted.id, "starting")
         job.ended.clear()
         job.go_on()
-        await self.quick(self._engine.start, wanted.id)
-        await self._check(wanted, job, begun)
+        with job.timed("start"):
+            await self.quick(self._engine.start, wanted.id)
+        await self._check(wanted, job)
 
-    async def _check(self, wanted: DesiredInstance, job: Job, begun: float) -> None:
+    async def _check(self, wanted: DesiredInstance, job: Job) -> None:
         seen = await self.quick(self._engine.inspect, wanted.id)
         found = {"container_id": seen.id, "address": seen.address, "port": wanted.port, "restarts": seen.restarts}
         self._book.set(wanted.id, "checking", **found)
         trouble = "ended"
         if seen.status in RUNNING_STATES:
-            trouble = await wait_healthy(seen.address, wanted.port, wanted.health, job.ended)
+            with job.timed("check"):
+                trouble = await wait_healthy(seen.address, wanted.port, wanted.health, job.ended)
         job.go_on()
         if not trouble:
-            took = round((time.monotonic() - begun) * 1000)
-            self._book.set(wanted.id, "healthy", exit_code=None, oom_killed=False, detail={"start_ms": took})
+            self._book.set(wanted.id, "healthy", exit_code=None, oom_killed=False, detail=dict(job.took_ms))
         elif trouble == "ended":
             await self.note_end(wanted)
         else:
@@ -191,7 +207,7 @@ class Hands:
             job.go_on()
             self._book.set(wanted.id, "starting")
             await self._reroute()
-            await self._idle(wanted)
+            await self._idle(wanted, min(wanted.grace_s, RESTART_IDLE_S))
             await self.slow(self._engine.stop, wanted.id, wanted.grace_s)
             self.restarted[wanted.id] = wanted.restart_generation
             await self._start(wanted, job)
@@ -199,12 +215,12 @@ class Hands:
     async def _drain(self, wanted: DesiredInstance) -> None:
         self._book.set(wanted.id, "draining")
         await self._reroute()
-        await self._idle(wanted)
+        await self._idle(wanted, wanted.grace_s)
         await self._remove(wanted.id, wanted.grace_s)
 
-    async def _idle(self, wanted: DesiredInstance) -> None:
-        """Wait until the ingress has no request with it, at most for its grace."""
-        deadline = time.monotonic() + wanted.grace_s
+    async def _idle(self, wanted: DesiredInstance, longest_s: float) -> None:
+        """Wait until the ingress has no request with it, at most `longest_s`."""
+        deadline = time.monotonic() + longest_s
         while time.monotonic() < deadline and await self._sessions(wanted.id):  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_LOOK_S)
 

@@ -48,14 +48,14 @@ class Portal:
         status, body = self._call("GET", "/desired", headers=headers)
         if status == 304:
             return None
-        found = Desired.from_json(self._object(status, body))
-        return None if found.generation == etag else self._mine(found)
+        found = self._mine(self._object(status, body))
+        return None if found.generation == etag else found
 
     def report(self, report: Report) -> Desired | None:
         """Say what is; the answer may carry a new desired state. Raises PortalFault."""
         status, body = self._call("POST", "/report", body=report.to_json())
         answer = self._object(status, body).get("desired")
-        return self._mine(Desired.from_json(answer)) if answer else None
+        return self._mine(answer) if answer else None
 
     def limit_hits(self, hits: Sequence[LimitHit]) -> None:
         """Tell of limits that were hit; raises PortalFault."""
@@ -68,7 +68,13 @@ class Portal:
         with self._lock:
             self._drop()
 
-    def _mine(self, found: Desired) -> Desired:
+    def _mine(self, data: Mapping[str, Any]) -> Desired:
+        try:
+            found = Desired.from_json(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PortalFault(
+                f"The portal's desired state cannot be read: {error}.", "Are portal and worker of one version?"
+            ) from error
         if found.host != self._config.host:
             raise PortalFault(
                 f"The portal answered for host {found.host!r}, this is {self._config.host!r}.",

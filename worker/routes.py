@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from worker.ingress_table import AppRoute, Server
 from worker.protocol import ObservedInstance, Route
+
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # anything else never reaches HAProxy's files
 
 OUT = frozenset({"absent", "pulling", "creating", "failed", "unhealthy", "draining", "stopped"})
 
@@ -20,5 +23,6 @@ def _route(route: Route, observed: list[ObservedInstance]) -> AppRoute:
     able = [o for o in observed if o.address and o.state not in OUT]
     chosen = [o for o in able if o.state == "healthy"] or able
     servers = tuple(Server(o.id, o.address, o.port) for o in chosen)
+    names = tuple(name for n in route.names if HOST_NAME.fullmatch(name := n.lower()))
     page = "unreachable" if route.instances and not servers else route.page
-    return AppRoute(app=route.app, names=tuple(n.lower() for n in route.names), servers=servers, page=page)
+    return AppRoute(app=route.app, names=names, servers=servers, page=page)

@@ -44,6 +44,7 @@ class Shipper:
         self._by_folder: dict[Path, Source] = {}
         self._ready: dict[str, Source] = {}
         self._wake = asyncio.Event()
+        self._away = False
 
     def follow(self, instance: str, folder: Path) -> None:
         """Ship this log from now on; one that is followed already, or has no folder yet, is left alone."""
@@ -105,8 +106,10 @@ class Shipper:
             try:
                 for source in ready.values():
                     await self.ship(source)
+                if ready:
+                    self._say(None)
             except RedisError as error:
-                log.warning("Redis is away, the live view pauses: %s", error)
+                self._say(error)
                 await self._start_over()
             await asyncio.sleep(GATHER_S)
 
@@ -134,6 +137,13 @@ class Shipper:
         else:
             source.follower.after(source.last)
         source.placed = True
+
+    def _say(self, error: RedisError | None) -> None:
+        if error and not self._away:
+            log.warning("Redis is away, the live view pauses: %s", error)
+        elif self._away and not error:
+            log.info("Redis answers again, the live view goes on.")
+        self._away = bool(error)
 
     def _left_out(self, source: Source, behind: int) -> list[Line]:
         if source.last is None:

@@ -45,3 +45,9 @@ def test_an_instance_without_an_address_cannot_be_routed_to() -> None:
 
 def test_a_route_without_instances_has_the_page_the_portal_says() -> None:
     assert servers(names=()) == ([], "starting")
+
+
+@pytest.mark.parametrize("name", ["a b.localhost", "x\ny app_0", "-a.localhost", "<b>.localhost", "", "a" * 300])
+def test_a_name_that_is_no_host_name_never_reaches_haproxys_files(name: str) -> None:
+    found = app_routes([Route(app="x", names=(name, "ok.localhost"), instances=())], {}.get)[0]
+    assert found.names == ("ok.localhost",)

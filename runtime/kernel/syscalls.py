@@ -272,4 +272,3 @@ def immortalize() -> None:
             stack.extend((item.co_consts, item.co_names))
     for address in seen:
         immortal.from_address(address).value = 0xFFFFFFFF
-

@@ -23,6 +23,7 @@ from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import Cgroups, Resources, detect
 from runtime.kernel.cgroups.v2 import V2
 from runtime.oci import handshake, init, limits, program, rootfs
+from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG, ROOT, State
@@ -60,7 +61,7 @@ def make(folder: str, pipes: Streams, control: socket.socket, attach: str) -> Cr
         ours.close()
         bundle = Path(folder)
         try:
-            spec = Spec.read(bundle / CONFIG)
+            spec = checked(Spec.read(bundle / CONFIG))
             created = create(spec, bundle, pipes, control)
             try:
                 _write_state(bundle, created, attach)
@@ -88,8 +89,28 @@ def make(folder: str, pipes: Streams, control: socket.socket, attach: str) -> Cr
     with contextlib.suppress(ChildProcessError):
         while True:  # the init, that sees its gate close
             os.waitpid(-1, 0)
-    failed = message if isinstance(message, handshake.Failed) else None
-    raise failed.error() if failed else handshake.StartFailed("2 maker", 0, "the maker was killed")
+    if isinstance(message, handshake.Failed):
+        raise message.error()
+    _remove_group(detect(), checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path)
+    raise handshake.StartFailed("2 maker", 0, "the maker was killed")
+
+
+def checked(spec: Spec) -> Spec:
+    """The spec if this runtime can keep its promises with it; raises SpecFault with what is missing or dangerous."""
+    path, linux = spec.linux.cgroups_path, spec.linux
+    if not path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise SpecFault(
+            f"linux.cgroupsPath is {path!r}.", "Give a relative path without dots, like top/team/app/instance."
+        )
+    missing = [kind for kind in _CLONED if linux.namespace(kind) is None]
+    if missing or not linux.uid_mappings or not linux.gid_mappings:
+        raise SpecFault(
+            f"The namespaces {', '.join(missing) or 'user'} or their id maps are missing.", "Containers have all."
+        )
+    for name in linux.sysctl:
+        if "/" in name or (name.startswith("net.") and linux.namespace("network") is None):
+            raise SpecFault(f"The sysctl {name} would reach the host.", "Leave it out.")
+    return spec
 
 
 def _write_state(bundle: Path, created: Created, attach: str) -> None:
@@ -188,10 +209,9 @@ def own(streams: Streams, owner: int) -> None:
 
 
 def _clone(job: init.Job, ours: socket.socket) -> tuple[int, int]:
-    kinds = [kind for kind in _CLONED if job.spec.linux.namespace(kind)]
     group = job.cgroups.open(job.spec.linux.cgroups_path) if isinstance(job.cgroups, V2) else None
     try:
-        pid, pidfd = syscalls.clone3(namespaces.flags(kinds) | syscalls.CLONE_PARENT, cgroup=group)
+        pid, pidfd = syscalls.clone3(namespaces.flags(_CLONED) | syscalls.CLONE_PARENT, cgroup=group)
         if not pid:
             ours.close()
             init.run(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -258,10 +259,10 @@ class Session:
                 self._close_output(output)
 
     def finish_clients(self) -> None:
-        """Let attached clients read the rest, for a bounded time, then close."""
-        end = time.monotonic() + CLIENT_DRAIN_S
+        """Let attached clients read the rest, for a bounded time where the log has it too, then close."""
+        end = time.monotonic() + CLIENT_DRAIN_S if self.log else math.inf
         while self.attach.pending() and (left := end - time.monotonic()) > 0:
-            for fd, events in self._epoll.poll(left):
+            for fd, events in self._epoll.poll(min(left, CLIENT_DRAIN_S)):
                 handler = self._handlers.get(fd)
                 if handler:
                     handler(events)

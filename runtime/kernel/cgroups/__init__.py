@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -130,6 +131,7 @@ class Cgroups(Protocol):
         """Memory groups that were removed and still hold pages, on the whole host."""
 
 
+@cache
 def detect(mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     """The hierarchies of this host: v2 when a cgroup2 mount carries the memory controller, else the v1 mounts.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.kernel.cgroups import UNLIMITED, DeviceRate
-from runtime.oci import launcher, limits, mountplan, users
+from runtime.oci import launcher, lifecycle, limits, mountplan, users
 from runtime.oci.default import Options, default
 from runtime.oci.fields import SpecFault
 from runtime.oci.spec import BlockIO, Cpu, LinuxResources, Memory, Mount, Pids, Spec, ThrottleDevice
@@ -46,6 +46,28 @@ def test_a_wrong_type_is_named_by_its_place(change: object, words: str) -> None:
 def test_unknown_keys_are_left_out() -> None:
     spec = Spec.parse({"process": {"args": ["a"], "apparmorProfile": "x"}, "solaris": {}})
     assert spec.process.args == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cgroups_path": ""}, "cgroupsPath"),
+        ({"cgroups_path": "../memory"}, "cgroupsPath"),
+        ({"cgroups_path": "/top"}, "cgroupsPath"),
+        ({"uid_mappings": ()}, "id maps"),
+        ({"namespaces": ()}, "pid, mount"),
+        ({"sysctl": {"net.x/../../kernel/panic": "1"}}, "would reach the host"),
+    ],
+)
+def test_a_spec_that_would_reach_the_host_is_refused(change: dict[str, object], words: str) -> None:
+    spec = default(OPTIONS)
+    with pytest.raises(SpecFault, match=words):
+        lifecycle.checked(replace(spec, linux=replace(spec.linux, **change)))  # type: ignore[arg-type]
+
+
+def test_host_network_takes_no_network_sysctl() -> None:
+    with pytest.raises(SpecFault, match=r"net\.core"):
+        lifecycle.checked(default(replace(OPTIONS, host_network=True, sysctl={"net.core.somaxconn": "1"})))
 
 
 def test_resources_become_limits_of_a_group() -> None:

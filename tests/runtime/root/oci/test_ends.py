@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -118,6 +119,23 @@ async def test_a_monitor_killed_at_any_moment_of_a_start_leaves_nothing(room: Ro
             continue
         os.kill(launched.monitor_pid, signal.SIGKILL)
         assert (await launched.wait()).unknown
+
+
+async def test_a_maker_killed_at_any_moment_of_a_start_leaves_nothing(room: Room) -> None:
+    await room.client.start()
+    for delay_ms in range(0, 40, 3):
+        bundle = room.bundle("true")
+        starting = asyncio.create_task(room.launch(bundle))
+        await asyncio.sleep(delay_ms / 1000)
+        for monitor in _monitors(room.client):
+            with contextlib.suppress(FileNotFoundError):
+                for pid in Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+        try:
+            launched = await starting
+        except StartFailed:
+            continue
+        await launched.abandon()
 
 
 def _monitors(client: LauncherClient) -> list[int]:

@@ -29,7 +29,7 @@ test: setup-dev
 	@$(PY) -m scripts.test
 
 test-vm: setup-dev
-	@$(PY) scripts/vm.py -- $(PY) -m pytest -m "root and vm" tests/runtime/root
+	@$(PY) scripts/vm.py --install -- $(PY) -m pytest -m "root and vm" tests/runtime/root
 
 bench: setup-dev
 	@$(PY) -m bench

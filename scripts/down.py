@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -67,6 +68,8 @@ def main() -> int:
         records.end(haproxy)
     end_engine(state)
     left = doctor.leftovers(state)
+    if not left:
+        shutil.rmtree(state.run, ignore_errors=True)
     print("down: " + ("nothing is left." if not left else "left behind: " + ", ".join(left)))
     return 1 if left else 0
 

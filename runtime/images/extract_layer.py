@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class LayerWriter:
         self._times: dict[bytes, int] = {}  # of folders: set last, for each entry in them changes it
         self._file = -1
         self._header: TarHeader | None = None
-        self._pieces: list[tuple[int, int]] = []
+        self._pieces: deque[tuple[int, int]] = deque()
         self.opaque: dict[bytes, None] = {}
         self.size_bytes = 0
 
@@ -148,7 +149,7 @@ class LayerWriter:
     def _make(self, parent: int, name: bytes, path: bytes, header: TarHeader) -> None:
         if header.kind is Kind.FILE:
             self._file = os.open(name, _CREATE, 0o600, dir_fd=parent)
-            self._header, self._pieces = header, list(header.sparse or ())
+            self._header, self._pieces = header, deque(header.sparse or ())
         elif header.kind is Kind.DIRECTORY:
             os.mkdir(name, 0o700, dir_fd=parent)
             self._attributes(self._folders.open(path), header)
@@ -202,7 +203,7 @@ class LayerWriter:
             chunk = chunk[count:]
             self._pieces[0] = (offset + count, length - count)
             if count == length:
-                self._pieces.pop(0)
+                self._pieces.popleft()
 
 
 def _write(fd: int, chunk: memoryview) -> None:

@@ -40,9 +40,7 @@ class ArchivedImage:
 def images(reader: ArchiveReader, architecture: str) -> list[ArchivedImage]:
     """The images of a finished archive for linux/`architecture`; raises ImageFault when there is none or something is missing."""
     docker = _DockerArchive(reader)
-    found = _from_layout(reader, architecture, docker.tags) if "index.json" in reader.documents else []
-    known = {image.id for image in found}
-    found += [image for image in docker.images() if image.id not in known] if not found else []
+    found = _from_layout(reader, architecture, docker.tags) if "index.json" in reader.documents else docker.images()
     if not found:
         raise ImageFault(
             "The archive holds no image: it has neither index.json nor manifest.json.",
@@ -53,6 +51,14 @@ def images(reader: ArchiveReader, architecture: str) -> list[ArchivedImage]:
 
 def _familiar(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_reference(name).familiar for name in names if name))
+
+
+def _is_name(text: str) -> bool:
+    """Whether an annotation, which may be any text, is a name with a tag."""
+    try:
+        return ("/" in text or ":" in text) and bool(parse_reference(text))
+    except ImageFault:
+        return False
 
 
 class _DockerArchive:
@@ -148,7 +154,7 @@ def _from_layout(reader: ArchiveReader, architecture: str, tags: dict[str, tuple
     for entry in _wanted(index, architecture):
         names = entry.annotations.get(_CONTAINERD_NAME) or entry.annotations.get(_OCI_NAME, "")
         manifest = _manifest(reader, entry, architecture, depth=0)
-        entries.append((manifest, (names,) if "/" in names or ":" in names else ()))
+        entries.append((manifest, (names,) if _is_name(names) else ()))
     grouped: dict[str, tuple[Manifest, tuple[str, ...]]] = {}
     for manifest, names_found in entries:
         _, before = grouped.get(manifest.config.digest, (manifest, tags.get(manifest.config.digest, ())))

@@ -14,6 +14,7 @@ _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MAX_NAME = 255
+_MAX_REFERENCE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,8 @@ def _split_domain(name: str) -> tuple[str, str]:
 
 def parse_reference(text: str) -> Reference:
     """Read and normalise a name; raises ImageFault saying what is wrong with it."""
+    if len(text) > _MAX_REFERENCE:
+        raise ImageFault(f"{text[:100]!r}… is not an image name: it is {len(text)} characters long.")
     rest, at, digest = text.partition("@")
     if at and not is_digest(digest):
         raise ImageFault(f"{text[:300]!r} is not an image name: after @ comes sha256: and 64 hex digits.")

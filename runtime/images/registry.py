@@ -61,8 +61,9 @@ class Registry:
         self._lock = threading.Lock()
         self._domain = domain
         self._insecure = frozenset(insecure)
+        self._plain = self._is_trusted_plain(domain)
         host = _HUB if domain == "docker.io" else domain
-        self._base = f"{'http' if self._may_be_plain(domain) else 'https'}://{host}/v2/{path}"
+        self._base = f"{'http' if self._plain else 'https'}://{host}/v2/{path}"
 
     def manifest(self, reference: str) -> tuple[bytes, str]:
         """Bytes and media type of a manifest by tag or digest; a digest is verified. Raises NoSuchImage, RegistryFault."""
@@ -100,9 +101,12 @@ class Registry:
                 f"The registry {self._domain} gave sha256:{hashed.hexdigest()} for the blob {descriptor.digest}."
             )
 
+    def _is_trusted_plain(self, netloc: str) -> bool:
+        return is_loopback(urlsplit(f"//{netloc}").hostname or "") or netloc in self._insecure
+
     def _may_be_plain(self, netloc: str) -> bool:
-        host = urlsplit(f"//{netloc}").hostname or ""
-        return is_loopback(host) or netloc in self._insecure
+        """Whether plain HTTP is good enough: never where an encrypted registry sends us."""
+        return self._plain and self._is_trusted_plain(netloc)
 
     @contextmanager
     def _get(self, url: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:

@@ -6,7 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -81,6 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
     registry: RegistryServer
     protocol_version = "HTTP/1.1"
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the client has seen enough
+            super().handle()
+
     def do_GET(self) -> None:
         self.registry.requests.append(self.path)
         if self.path.startswith("/token"):
@@ -116,8 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
         cut = self.registry.cut_blobs and "/blobs/" in self.path
+        self.end_headers()
         self.wfile.write(data[: len(data) // 2] if cut else data)
         self.close_connection = cut
 

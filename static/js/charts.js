@@ -8,10 +8,10 @@ const KINDS = {
   memory: { series: ["memory_bytes"], binary: true, say: (v, limit) => withLimit(sizeParts(v), limit && size(limit)), tip: size, sum: false },
   disk: { series: ["disk_used_bytes"], binary: true, say: (v, limit) => withLimit(sizeParts(v), limit && size(limit)), tip: size, sum: false },
   pids: { series: ["pids"], axis: (v) => String(Math.round(v)), say: (v, limit) => withLimit([String(Math.round(v)), ""], limit && String(limit)), tip: (v) => `${Math.round(v)} processes`, sum: false },
-  network: { series: ["net_in_bps", "net_out_bps"], words: ["in", "out"], say: (v) => bitsParts(v), tip: bits, sum: true },
+  network: { series: ["net_in_bps", "net_out_bps"], words: ["in", "out"], say: (v) => bitsParts(v), tip: bits, sum: true, far: true },
   netin: { series: ["net_in_bps"], say: (v, limit) => withLimit(bitsParts(v), limit && bits(limit)), tip: bits, sum: false, far: true },
   netout: { series: ["net_out_bps"], say: (v, limit) => withLimit(bitsParts(v), limit && bits(limit)), tip: bits, sum: false, far: true },
-  diskio: { series: ["disk_read_bps", "disk_write_bps"], words: ["read", "written"], say: (v) => rateParts(v), tip: rate, sum: true },
+  diskio: { series: ["disk_read_bps", "disk_write_bps"], words: ["read", "written"], say: (v) => rateParts(v), tip: rate, sum: true, far: true },
 };
 const withLimit = ([figure, unit], limit) => [figure, limit ? `${unit ? `${unit} ` : ""}of ${limit}` : unit];
 
@@ -98,13 +98,21 @@ class Chart {
 
   // The limit stays in view, except where what is used is so far below it that the line would be flat.
   top(high) {
-    const limit = this.kind.far && high < this.limit * 0.2 ? 0 : this.limit;
+    const limit = this.kind.far && high < this.allowed() * 0.2 ? 0 : this.allowed();
     return Math.max(limit, high || 0) * 1.12 || 1;
   }
 
+  // Sums over the app are held against as many limits as there are instances.
+  allowed() {
+    const { names, times, rows } = this.board;
+    const row = rows.get(times.at(-1)) ?? {};
+    return this.limit * (this.kind.sum ? Math.max(1, names.filter((name) => row[name]).length) : 1);
+  }
+
   dashed(u, stroke) {
-    if (!this.limit || u.scales.y.max < this.limit) return;
-    const y = Math.round(u.valToPos(this.limit, "y", true)) + 0.5;
+    const limit = this.allowed();
+    if (!limit || u.scales.y.max < limit) return;
+    const y = Math.round(u.valToPos(limit, "y", true)) + 0.5;
     const { ctx, bbox } = u;
     ctx.save();
     Object.assign(ctx, { strokeStyle: stroke, globalAlpha: 0.75, lineWidth: devicePixelRatio });
@@ -176,7 +184,8 @@ class Board {
 
   range() {
     const end = this.times.at(-1) ?? Date.now() / 1000;
-    return [end - this.span, end];
+    // What began a minute ago fills the chart; its first hour is not an empty one.
+    return [Math.max(end - this.span, Math.min(this.times[0] ?? end, end - 60)), end];
   }
 
   // The websocket begins with the last hour; a longer window is asked for once.
@@ -193,7 +202,7 @@ class Board {
   heard(data) {
     for (const [name, one] of Object.entries(data.instances ?? {})) this.labels[name] = one.name;
     this.take(flat(data));
-    if (!this.times.length) this.wait("no figures in this time");
+    if (!this.times.length) this.wait(this.root.dataset.live ? "waiting for figures" : "no figures in this time");
   }
 
   wait(words) {

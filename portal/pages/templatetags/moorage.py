@@ -24,7 +24,7 @@ PAST = {
     "deploy": "deployed", "rollback": "rolled back", "restart": "restarted", "start": "started", "stop": "stopped",
     "scale": "scaled", "cancel": "cancelled a deployment of", "environment": "redeployed", "set_env": "set variables of",
     "set_quota": "set the quota of", "add_member": "added", "remove_member": "removed", "change_role": "changed the role of",
-    "create_token": "made", "revoke_token": "revoked", "move_to_plan": "changed the plan of",
+    "upload": "uploaded", "push": "pushed", "redeploy": "redeployed", "create_token": "made", "revoke_token": "revoked", "move_to_plan": "changed the plan of",
 }  # fmt: skip
 
 
@@ -59,6 +59,15 @@ def short(value: float | None) -> str:
 
 
 @register.filter
+def network(plan: Any) -> str:
+    """A plan's network rates, as the overview's chart has them: of 200 Mbit/s in, 100 Mbit/s out."""
+    rates = [
+        f"{figures.bits(rate)} {way}" for rate, way in ((plan.net_in_bps, "in"), (plan.net_out_bps, "out")) if rate
+    ]
+    return f"of {', '.join(rates)}" if rates else ""
+
+
+@register.filter
 def milli(value: float | None) -> str:
     """Millicores → the bare figure in cores: 0.5."""
     return figures.short(float(value or 0) / 1000)
@@ -73,13 +82,25 @@ def said(verb: str) -> str:
 @register.filter
 def facts(details: dict[str, Any]) -> str:
     """The details of an audit row on one line."""
-    shown = {key: value for key, value in details.items() if value not in ("", None, False, [], {})}
-    return ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
+    return ", ".join(_fact(key, value) for key, value in details.items() if value not in ("", None, False, [], {}))
+
+
+def _fact(key: str, value: Any) -> str:
+    name = key.removesuffix("_bytes").removesuffix("_millicores").removeprefix("is_").replace("_", " ")
+    if value is True:
+        return name
+    if key.endswith("_bytes") and isinstance(value, int):
+        return f"{name} {figures.size(value)}"
+    if key.endswith("_millicores") and isinstance(value, int):
+        return f"{name} {figures.cores(value)}"
+    return f"{name} {_plain(value)}"
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items()) + ")"
+        return "(" + ", ".join(_fact(key, inner) for key, inner in value.items()) + ")"
+    if isinstance(value, str) and value.startswith("sha256:"):
+        return digest(value)
     return " ".join(str(part) for part in value) if isinstance(value, list) else str(value)
 
 

@@ -20,6 +20,7 @@ from runtime.kernel.cgroups import detect
 from runtime.oci import execution, handshake, monitor, seccomp_profile
 from runtime.oci.logfile import LogFile
 from runtime.oci.session import Pipes, Session
+from runtime.oci.state import STARTED
 
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.oci.launcher import main; main(int(sys.argv[2]))"
 READY = b"ready"
@@ -55,20 +56,21 @@ def _warm_up() -> None:
     process.ProcessRef.of(os.getpid())
     folder = f"/run/moorage-launcher-{os.getpid()}"  # below a folder of root's alone
     Path(folder).mkdir(mode=0o700, exist_ok=True)
-    control, _other = socket.socketpair()
+    control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pipes = Pipes.make(stdin=False)
     log = LogFile(f"{folder}/log", file_bytes=1 << 20, total_bytes=0)
     session = Session(control=control, pipes=pipes, attach=f"{folder}/a", log=log)
     pid = process.fork(lambda: None)
-    theirs.close()
     os.write(pipes.theirs.stdout, b"warm\nup\n")
-    session.run(gate, os.pidfd_open(pid), lambda _at: None)
+    handshake.send(other, handshake.Go())
+    theirs.close()
+    session.run(gate, os.pidfd_open(pid), lambda at: process.write_small(f"{folder}/{STARTED}", b"%d" % at))
     session.finish_clients()
     log.close()
-    for part in ("log/current", "log", ""):
+    for part in ("log/current", "log", STARTED, ""):
         path = Path(folder, part)
-        path.rmdir() if path.is_dir() else path.unlink()
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     pipes.close_theirs()
     _BALLAST.extend(bytes(size - 33) for size in range(48, 513, 16) for _ in range(_BALLAST_OBJECTS))
 

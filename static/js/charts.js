@@ -130,7 +130,7 @@ class Chart {
     this.label.hidden = at == null || u.cursor.left < 0;
     if (this.label.hidden) return;
     const values = u.data.slice(1).map((line, n) => line[at] == null ? null : `${this.title(n)}${this.kind.tip(line[at])}`).filter(Boolean);
-    this.label.textContent = `${new Date(u.data[0][at] * 1000).toTimeString().slice(0, 8)}  ${values.join("  ") || "no figure"}`;
+    this.label.textContent = `${new Date(u.data[0][at] * 1000).toTimeString().slice(0, 8)}${values.length > 1 ? "\n" : "  "}${values.join("\n") || "no figure"}`;
     const half = this.label.offsetWidth / 2;
     this.label.style.left = `${Math.max(0, Math.min(u.width - 2 * half, u.cursor.left - half))}px`;
   }

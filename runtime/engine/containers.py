@@ -57,6 +57,7 @@ class Containers:
             name=name or self._free_name(identity),
             created_ns=time.time_ns(),
             image_id=image.id,
+            chain_ids=tuple(image.chain_ids),
             id_base=core.ids.take(),
             config=request.config,
             host=request.host,

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from runtime.engine.containers import is_id
 from runtime.engine.records import Record
 from runtime.kernel.cgroups import Cgroups
 from runtime.oci.state import State as OciState
+
+LINKS_S = 3.0
 
 type Found = dict[str, list[str]]
 KINDS = ("mounts", "cgroups", "links", "netns", "tables", "loops", "processes", "layers", "folders", "id_ranges")
@@ -149,10 +152,19 @@ def _names(data: object) -> Iterable[str]:
 
 
 def _links(config: EngineConfig, wanted: set[str]) -> list[str]:
-    """Links of this state but for parked ones, which have no bridge and end with the engine's process."""
+    """Links of ours that no endpoint or network has. A running engine keeps some in hand, joined to nothing: they end with it."""
+    if engine_runs(config):
+        return [name for name in _strays(config, wanted) if Path("/sys/class/net", name, "master").exists()]
+    deadline = time.monotonic() + LINKS_S
+    while (found := _strays(config, wanted)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the kernel takes the links of a namespace that ended along in its own time and tells nobody
+    return found
+
+
+def _strays(config: EngineConfig, wanted: set[str]) -> list[str]:
     prefix = f"m{config.short[:4]}"
-    found = [p for p in Path("/sys/class/net").iterdir() if p.name.startswith(prefix) and p.name not in wanted]
-    return sorted(p.name for p in found if (p / "master").exists() or (p / "bridge").exists())
+    names = (p.name for p in Path("/sys/class/net").iterdir())
+    return sorted(name for name in names if name.startswith(prefix) and name not in wanted)
 
 
 def _netns(config: EngineConfig, expected: set[str]) -> list[str]:

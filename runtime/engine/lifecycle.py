@@ -94,11 +94,10 @@ class Lifecycle:
     async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
         core, record = self._core, container.record
         resources = record.host.resources
-        image = await asyncio.to_thread(core.images.resolve, record.image_id)
         prepare = asyncio.to_thread(
             core.driver.prepare,
             record.id,
-            image.chain_ids,
+            record.chain_ids,
             size_bytes=resources.disk_size,
             readonly=record.host.read_only,
         )

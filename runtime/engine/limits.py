@@ -81,7 +81,13 @@ class Limits:
             return warnings
         limits = group_limits(new, core.device, loop_of(container))
         if limits != group_limits(old, core.device, loop_of(container)):
-            await asyncio.to_thread(core.cgroups.set_limits, container.cgroup, limits)
+            try:
+                await asyncio.to_thread(core.cgroups.set_limits, container.cgroup, limits)
+            except OSError as error:
+                raise Conflict(
+                    f"The kernel refused the new limits of {container.short}: {error.strerror}.",
+                    "More is in use than the new limit allows; stop something in it first, or give more.",
+                ) from error
         if (new.rate_in, new.rate_out) != (old.rate_in, old.rate_out):
             for endpoint in core.networks.endpoints(container.id):
                 await core.networks.set_rates(endpoint, rate_in_bps=new.rate_in, rate_out_bps=new.rate_out)
@@ -114,7 +120,7 @@ class Limits:
     async def set_group(self, body: object) -> None:
         """Limits of `<team>` or `<team>/<app>`, as Docker names them. Raises Invalid, CgroupFault."""
         fields = Fields(body, "body")
-        path = check_group(fields.text("path", limit=512).strip("/"))
+        path = check_group((fields.text("path", limit=512) or fields.text("Path", limit=512)).strip("/"))
         if not path:
             raise Invalid("path is missing.", "Give <team> or <team>/<app>.")
         if path not in self._groups and len(self._groups) >= MAX_GROUPS:

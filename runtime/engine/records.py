@@ -54,6 +54,7 @@ class Record:
     name: str
     created_ns: int
     image_id: str
+    chain_ids: tuple[str, ...]  # of the image's layers, lowest first
     id_base: int
     config: ContainerConfig
     host: HostConfig

@@ -121,6 +121,7 @@ def make_record() -> records.Record:
         name="web",
         created_ns=5,
         image_id="sha256:x",
+        chain_ids=("sha256:y",),
         id_base=1 << 20,
         config=config,
         host=HostConfig(ulimits=(("nofile", 1024, 2048),)),

@@ -80,7 +80,7 @@ def test_what_reaches_past_the_container_is_refused_unless_trusted(fields: dict[
         (host(Memory=True), "must be an integer"),
         (host(Memory=64 << 20, MemorySwap=1 << 20), "larger than memory"),
         (host(MemorySwap=1 << 30), "always set the Memory limit"),
-        (host(NanoCpus=10**13), "CPUs available"),
+        (host(NanoCpus=10**13), "Range of CPUs"),
         (host(NanoCpus=10**9, CpuQuota=100_000), "both set"),
         (host(CpusetCpus="0;rm"), "not a list"),
         (host(CgroupParent="../../system"), "joined by /"),

@@ -232,6 +232,7 @@ def engine(archive: bytes) -> Iterator[Engine]:
             engine.process.kill()
             engine.process.wait()
         shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(Path("/run/moorage") / engine.short, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -146,8 +146,8 @@ def _parts_of_link(fd: int, name: bytes, path: bytes) -> list[bytes]:
     return [part for part in target.split(b"/") if part not in (b"", b".")]
 
 
-def remove(fd: int, name: bytes, depth: int = 0) -> None:
-    """Remove an entry and all below it; the layer's own limit of depth holds."""
+def remove(fd: int, name: bytes) -> None:
+    """Remove an entry and all below it; the layer's own limit bounds the depth."""
     try:
         os.unlink(name, dir_fd=fd)
         return
@@ -159,7 +159,7 @@ def remove(fd: int, name: bytes, depth: int = 0) -> None:
             names = [os.fsencode(entry.name) for entry in entries]
         for child in names:
             with suppress(FileNotFoundError):
-                remove(inside, child, depth + 1)
+                remove(inside, child)
     finally:
         os.close(inside)
     os.rmdir(name, dir_fd=fd)

@@ -10,7 +10,6 @@ from ninja import ModelSchema, Router, Schema
 from portal.accounts.access import get_team
 from portal.api_auth import acting
 from portal.api_idempotency import idempotent
-from portal.plans.access import get_plan
 from portal.plans.actions import create_plan, quota_of, set_quota
 from portal.plans.models import Plan, TeamQuota
 
@@ -84,12 +83,6 @@ class QuotaIn(Schema):
 def plans(request: HttpRequest) -> list[Plan]:
     """Every plan that takes apps."""
     return list(Plan.objects.filter(retired_at=None))
-
-
-@router.get("/plans/{plan}", response=PlanOut, operation_id="get_plan")
-def plan_detail(request: HttpRequest, plan: str) -> Plan:
-    """One plan."""
-    return get_plan(acting(request), plan)
 
 
 @router.post("/plans", response={201: PlanOut}, operation_id="create_plan")

@@ -79,6 +79,12 @@ def releases(request: HttpRequest, app: str, cursor: str = "", limit: int = 50) 
     return {"items": [release_body(release, row, live=release.pk == live) for release in found], "next": following}
 
 
+@router.get("/plans/{plan}", response=PlanOut, operation_id="get_plan", tags=["plans"])
+def plan_detail(request: HttpRequest, plan: str) -> Plan:
+    """One plan. Beside the call that changes it: ninja answers 405 when one path's methods lie in two routers."""
+    return get_plan(acting(request), plan)
+
+
 @router.patch("/plans/{plan}", response=PlanOut, operation_id="update_plan", tags=["plans"])
 def patch_plan(request: HttpRequest, plan: str, body: PlanFields) -> Plan:
     """Change a plan (operators); running containers get its limits within seconds."""

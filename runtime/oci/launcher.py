@@ -17,9 +17,10 @@ from typing import Any
 
 from runtime.kernel import process, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import execution, handshake, monitor, seccomp_profile
+from runtime.oci import default, execution, handshake, lifecycle, limits, monitor, mountplan, seccomp_profile
 from runtime.oci.logfile import LogFile
 from runtime.oci.session import Pipes, Session
+from runtime.oci.spec import Spec
 from runtime.oci.state import STARTED
 
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.oci.launcher import main; main(int(sys.argv[2]))"
@@ -50,9 +51,20 @@ def main(fd: int) -> None:
         _serve(engine, json.loads(packet)["op"], fds)
 
 
+def _warm_up_spec() -> None:
+    """Read a specification as a maker does: the types of its fields are looked up once, here."""
+    options = default.Options(args=("true",), hostname="warm", cgroups_path="warm/up", id_base=default.ID_RANGE)
+    text = json.dumps(default.default(options).to_json())
+    for _ in range(3):
+        spec = lifecycle.checked(Spec.parse(json.loads(text)))
+        mountplan.operations(spec)
+        limits.resources_of(spec.linux.resources)
+
+
 def _warm_up() -> None:
     """Run what every monitor runs, so that its code is loaded and specialised here once, and fill half-used memory pools, so
     that what a monitor allocates lies together."""
+    _warm_up_spec()
     process.ProcessRef.of(os.getpid())
     folder = f"/run/moorage-launcher-{os.getpid()}"  # below a folder of root's alone
     Path(folder).mkdir(mode=0o700, exist_ok=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from django.db.models import Max
+
 from portal.config import config
 from portal.fleet.models import Host
 from portal.hosting.environment import unseal
@@ -81,15 +83,13 @@ def _instance(row: Instance) -> DesiredInstance:
     )
 
 
-def page_of(app: App, *, under_way: bool, last_failed: bool) -> PageState:
-    """What the ingress says for an app without instances in its route."""
+def page_of(app: App, last_state: str) -> PageState:
+    """What the ingress says for an app without instances in its route; `last_state` is its newest deployment's."""
     if app.deleting_at is not None:
         return "deleted"
-    if under_way:
+    if last_state in ACTIVE:
         return "starting"
-    if app.wanted == "stopped":
-        return "stopped"
-    return "failed" if last_failed else "stopped"
+    return "failed" if last_state == DeploymentState.FAILED and app.wanted == "running" else "stopped"
 
 
 def _routes(rows: Iterable[Instance]) -> tuple[Route, ...]:
@@ -97,18 +97,23 @@ def _routes(rows: Iterable[Instance]) -> tuple[Route, ...]:
     for row in rows:
         if row.routed and row.wanted == "running":
             routed.setdefault(row.app_id, []).append(row.pk)
-    states = Deployment.objects.filter(state__in=[*ACTIVE, DeploymentState.FAILED]).order_by("number")
-    last = dict(states.values_list("app_id", "state"))
-    busy = set(Deployment.objects.filter(state__in=ACTIVE).values_list("app_id", flat=True))
+    apps = list(App.objects.only("slug", "wanted", "deleting_at").order_by("slug"))
+    last = _last_states([app.pk for app in apps if app.pk not in routed])
     return tuple(
         Route(
             app=app.slug,
             names=(config().app_host(app.slug),),
             instances=tuple(sorted(routed.get(app.pk, ()))),
-            page=page_of(app, under_way=app.pk in busy, last_failed=last.get(app.pk) == DeploymentState.FAILED),
+            page="starting" if app.pk in routed else page_of(app, last.get(app.pk, "")),
         )
-        for app in App.objects.only("slug", "wanted", "deleting_at").order_by("slug")
+        for app in apps
     )
+
+
+def _last_states(app_ids: list[int]) -> dict[int, str]:
+    """State of the newest deployment of each app."""
+    newest = Deployment.objects.filter(app__in=app_ids).values("app").annotate(last=Max("pk")).values("last")
+    return dict(Deployment.objects.filter(pk__in=newest).values_list("app_id", "state"))
 
 
 def _groups(rows: Iterable[Instance]) -> tuple[GroupLimits, ...]:

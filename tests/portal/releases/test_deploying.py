@@ -270,3 +270,25 @@ def test_without_a_host_the_deployment_fails_with_the_reason(
     deployment = actions.deploy(acting, app, make_image(app))
     assert state(deployment) == "failed"
     assert "No host can take it" in deployment.reason
+
+
+def test_the_ingress_is_told_what_to_say_for_an_app_that_does_not_serve(
+    app: App, acting: Actor, make_image: Callable[..., Image], host: HostDriver
+) -> None:
+    def page() -> str:
+        host.fetch()
+        assert host.desired is not None
+        return host.desired.routes[0].page
+
+    pages = [page()]
+    actions.deploy(acting, app, make_image(app))
+    pages.append(page())
+    host.see(host.wanted()[0].id, "exited", reason="exited with code 1")
+    host.report()
+    pages.append(page())
+    actions.deploy(acting, app, make_image(app, "two"))
+    host.carry_out()
+    assert len(host.routed("hello")) == 1
+    actions.stop(acting, app)
+    pages.append(page())
+    assert pages == ["stopped", "starting", "failed", "stopped"]

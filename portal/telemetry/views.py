@@ -10,7 +10,11 @@ from django.views.decorators.http import require_GET
 from portal.accounts.access import actor_of
 from portal.hosting.access import get_app
 from portal.pages.views import shown
+from portal.telemetry import log_answers
 from portal.telemetry.instances import labels
+from portal.telemetry.lines import Cursor
+
+DOWNLOAD_LINES = 10_000
 
 WINDOWS = {
     "10m": (600, "10 min"),
@@ -46,3 +50,19 @@ def metrics(request: HttpRequest, slug: str) -> HttpResponse:
         "window_s": WINDOWS[chosen][0],
     }
     return render(request, "apps/metrics.html", context)
+
+
+@login_required
+@require_GET
+def download(request: HttpRequest, slug: str) -> HttpResponse:
+    """The newest lines of the live streams as a text file; its head says when older ones have left the streams."""
+    app = get_app(actor_of(request), slug)
+    found = log_answers.page(app, Cursor(), DOWNLOAD_LINES, "")
+    names = labels(app.pk)
+    note = log_answers.headers(found.complete_since).get("Moorage-Log-Note")
+    head = f"# {note}\n" if note else ""
+    text = head + "".join(log_answers.as_text(line, names) for line in found.lines)
+    response = HttpResponse(text, content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{app.slug}.log"'
+    response["Cache-Control"] = "no-store"
+    return response

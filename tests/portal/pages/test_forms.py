@@ -294,6 +294,23 @@ def test_the_list_if_you_save_this_names_what_would_be_killed_before_it_is(opera
     assert Plan.objects.get(slug="small").memory_bytes == 512 << 20
 
 
+@pytest.mark.usefixtures("valkey")
+def test_the_log_is_downloaded_as_text_by_members_only(owner: Client, stranger: Client, app: App) -> None:
+    import msgpack  # type: ignore[import-untyped]
+
+    from portal.telemetry.redis import client
+    from worker.protocol import log_stream
+
+    row = app.instances.get(ordinal=0)
+    client().xadd(
+        log_stream(row.pk), {"l": msgpack.packb([["1700000000000-1", "o", "hello, log"]])}, id="1700000000000-1"
+    )
+    answer = owner.get("/apps/tide-api/logs/download")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="tide-api.log"'
+    assert answer.content.decode().endswith("2023-11-14T22:13:20.000Z web.0 hello, log\n")
+    assert stranger.get("/apps/tide-api/logs/download").status_code == 404
+
+
 def test_a_theme_is_kept(owner: Client) -> None:
     owner.post("/account/theme", {"theme": "dark"})
     assert 'data-theme="dark"' in owner.get("/account/").content.decode()

@@ -6,6 +6,7 @@ end of the socket closes; monitors live on.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -27,6 +28,7 @@ BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.oci.launcher i
 READY = b"ready"
 _BALLAST: list[bytes] = []
 _BALLAST_OBJECTS = 200
+_WARM_FOLDER = "/run/moorage-launcher-"  # below a folder that is root's alone
 _JOBS = {"launch": monitor.run, "exec": execution.run}
 
 
@@ -66,7 +68,7 @@ def _warm_up() -> None:
     that what a monitor allocates lies together."""
     _warm_up_spec()
     process.ProcessRef.of(os.getpid())
-    folder = f"/run/moorage-launcher-{os.getpid()}"  # below a folder of root's alone
+    folder = f"{_WARM_FOLDER}{os.getpid()}"
     Path(folder).mkdir(mode=0o700, exist_ok=True)
     control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -80,11 +82,21 @@ def _warm_up() -> None:
     session.run(gate, os.pidfd_open(pid), lambda at: process.write_small(f"{folder}/{STARTED}", b"%d" % at))
     session.finish_clients()
     log.close()
-    for part in ("log/current", "log", STARTED, ""):
-        path = Path(folder, part)
-        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     pipes.close_theirs()
+    _sweep()
     _BALLAST.extend(bytes(size - 33) for size in range(48, 513, 16) for _ in range(_BALLAST_OBJECTS))
+
+
+def _sweep() -> None:
+    """Remove the folder of this warm-up, and of launchers that were killed during theirs."""
+    for folder in Path(_WARM_FOLDER).parent.glob(f"{Path(_WARM_FOLDER).name}*"):
+        pid = int(folder.name.removeprefix(Path(_WARM_FOLDER).name))
+        if pid != os.getpid() and process.start_ticks(pid) is not None:
+            continue
+        for part in ("log/current", "log", STARTED, "a", ""):
+            path = folder / part
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _reap(_signum: int, _frame: FrameType | None) -> None:

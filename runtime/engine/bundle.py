@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime.engine.records import Record
 from runtime.engine.resources import CPU_PERIOD_US, Resources
+from runtime.kernel.capabilities import NAMES
 from runtime.kernel.cgroups import DeviceRate
 from runtime.kernel.cgroups import Resources as GroupLimits
 from runtime.oci import seccomp_profile
@@ -134,13 +135,14 @@ def group_limits(r: Resources, device: StoreDevice, loop: tuple[int, int] | None
 def capabilities(record: Record) -> tuple[str, ...]:
     """Docker's default set, less what was dropped; what was added counts on a trusted engine only (the request refuses else)."""
 
-    def full(names: tuple[str, ...]) -> set[str]:
-        return {n.upper() if n.upper().startswith("CAP_") else f"CAP_{n.upper()}" for n in names}
+    everything = {f"CAP_{name}" for name in NAMES}
 
-    dropped, added = full(record.host.cap_drop), full(record.host.cap_add)
-    if "CAP_ALL" in dropped:
-        return tuple(sorted(added))
-    return tuple(sorted((set(DEFAULT_CAPABILITIES) | added) - dropped - {"CAP_ALL"}))
+    def full(names: tuple[str, ...]) -> set[str]:
+        return everything if "ALL" in names else {f"CAP_{name}" for name in names}
+
+    if record.host.privileged:
+        return tuple(sorted(everything))
+    return tuple(sorted((set(DEFAULT_CAPABILITIES) - full(record.host.cap_drop)) | full(record.host.cap_add)))
 
 
 def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, device: StoreDevice) -> Spec:
@@ -176,8 +178,12 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
         binds=tuple(binds),
         shm_bytes=host.shm_size,
         sysctl=host.sysctls,
+        unconfined=host.privileged or host.unconfined,
     )
-    return default(options)
+    spec = default(options)
+    if not host.oom_score_adj:
+        return spec
+    return replace(spec, process=replace(spec.process, oom_score_adj=host.oom_score_adj))
 
 
 def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, resolv: str) -> None:

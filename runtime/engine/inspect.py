@@ -99,7 +99,7 @@ def host_config(host: HostConfig) -> dict[str, Any]:
         "Links": None,
         "OomScoreAdj": host.oom_score_adj,
         "PidMode": "",
-        "Privileged": False,
+        "Privileged": host.privileged,
         "PublishAllPorts": host.publish_all,
         "ReadonlyRootfs": host.read_only,
         "SecurityOpt": ["no-new-privileges"] if host.no_new_privileges else None,

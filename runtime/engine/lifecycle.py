@@ -94,10 +94,11 @@ class Lifecycle:
     async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
         core, record = self._core, container.record
         resources = record.host.resources
+        chain_ids = record.chain_ids or (await asyncio.to_thread(core.images.resolve, record.image_id)).chain_ids
         prepare = asyncio.to_thread(
             core.driver.prepare,
             record.id,
-            record.chain_ids,
+            chain_ids,
             size_bytes=resources.disk_size,
             readonly=record.host.read_only,
         )

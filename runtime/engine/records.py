@@ -54,7 +54,7 @@ class Record:
     name: str
     created_ns: int
     image_id: str
-    chain_ids: tuple[str, ...]  # of the image's layers, lowest first
+    chain_ids: tuple[str, ...] = ()  # of the image's layers, lowest first; empty in records of earlier engines
     id_base: int
     config: ContainerConfig
     host: HostConfig

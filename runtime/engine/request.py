@@ -6,14 +6,16 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runtime.engine.errors import Forbidden, Invalid
+from runtime.engine.errors import Forbidden, Invalid, Unsupported
 from runtime.engine.fields import Fields
 from runtime.engine.resources import Resources, checked, parse_resources
 from runtime.engine.units import parse_size
+from runtime.kernel.capabilities import NAMES
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
 GROUP = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}(/[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}){0,3}")
 PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp))?")
+NO_NEW_PRIVILEGES, UNCONFINED = ("no-new-privileges", "no-new-privileges:true"), "seccomp:unconfined"
 RATE_IN, RATE_OUT = "moorage.rate.in", "moorage.rate.out"
 
 
@@ -89,6 +91,8 @@ class HostConfig:
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = False
+    privileged: bool = False  # all capabilities of its own user namespace and no filter; on a trusted engine only
+    unconfined: bool = False
     oom_score_adj: int = 0
     ulimits: tuple[tuple[str, int, int], ...] = ()
     sysctls: dict[str, str] = field(default_factory=dict)
@@ -132,8 +136,7 @@ def parse_create(body: object, *, trusted: bool) -> CreateRequest:
     """The body of a create call; raises Invalid (400) for nonsense, Forbidden (403) for what only --trusted grants."""
     f = Fields(body, "body")
     host = f.object("HostConfig")
-    if not trusted:
-        refuse_privileges(host)
+    refuse_absent(host) if trusted else refuse_privileges(host)
     config = _config(f)
     endpoint, rates = _endpoint(f.object("NetworkingConfig"))
     parsed = _host(host, trusted=trusted)
@@ -152,6 +155,21 @@ def refuse_privileges(host: Fields) -> None:
         raise Forbidden("Privileged containers are refused.", way_out)
     _refuse_namespaces(host, way_out)
     _refuse_rights(host, way_out)
+
+
+def refuse_absent(host: Fields) -> None:
+    """Raise Unsupported for what a trusted engine would grant and cannot do yet; nothing asked for is left out in silence."""
+    for key in ("PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode"):
+        if host.text(key) not in ("", "private", "shareable"):
+            raise Unsupported(f"{key} {host.text(key)[:64]!r} is not offered yet.", "Leave it out.")
+    if host.text("NetworkMode").startswith("container:"):
+        raise Unsupported("Sharing another container's network is not offered yet.", "Put both on one network.")
+    for key in ("Devices", "DeviceRequests", "DeviceCgroupRules", "GroupAdd"):
+        if host.data.get(key):
+            raise Unsupported(f"{key} is not offered yet.", "Leave it out.")
+    for option in host.texts("SecurityOpt") or ():
+        if option.replace("=", ":") not in (*NO_NEW_PRIVILEGES, "no-new-privileges:false", UNCONFINED):
+            raise Unsupported(f"The security option {option[:100]!r} is not offered yet.", "Leave it out.")
 
 
 def _refuse_namespaces(host: Fields, way_out: str) -> None:
@@ -173,7 +191,7 @@ def _refuse_rights(host: Fields, way_out: str) -> None:
         if host.data.get(key):
             raise Forbidden(f"{key} is refused: a container has its own devices and groups.", way_out)
     for option in host.texts("SecurityOpt") or ():
-        if option.replace("=", ":") not in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges:false"):
+        if option.replace("=", ":") not in (*NO_NEW_PRIVILEGES, "no-new-privileges:false"):
             raise Forbidden(
                 f"The security option {option[:100]!r} is refused; only no-new-privileges may be set.", way_out
             )
@@ -219,6 +237,7 @@ def _host(f: Fields, *, trusted: bool) -> HostConfig:
         resources = replace(resources, disk_size=parse_size(storage.text("size"), "HostConfig.StorageOpt.size"))
     log_size, log_rate = _log_options(f.object("LogConfig"))
     resources = replace(resources, log_size=log_size or resources.log_size, log_rate=log_rate or resources.log_rate)
+    options = tuple(o.replace("=", ":") for o in f.texts("SecurityOpt") or ())
     return HostConfig(
         resources=resources,
         network_mode=f.text("NetworkMode", "default", limit=128) or "default",
@@ -235,15 +254,23 @@ def _host(f: Fields, *, trusted: bool) -> HostConfig:
         read_only=f.flag("ReadonlyRootfs"),
         shm_size=f.integer("ShmSize", low=0, high=1 << 40) or 64 << 20,
         init=f.flag("Init"),
-        cap_add=(f.texts("CapAdd", limit=64, each=64) or ()) if trusted else (),
-        cap_drop=f.texts("CapDrop", limit=64, each=64) or (),
-        no_new_privileges=any(
-            o.replace("=", ":") in ("no-new-privileges", "no-new-privileges:true") for o in f.texts("SecurityOpt") or ()
-        ),
+        cap_add=_capabilities(f, "CapAdd") if trusted else (),
+        cap_drop=_capabilities(f, "CapDrop"),
+        no_new_privileges=any(o in NO_NEW_PRIVILEGES for o in options),
+        privileged=trusted and f.flag("Privileged"),
+        unconfined=trusted and UNCONFINED in options,
         oom_score_adj=f.integer("OomScoreAdj", low=-1000, high=1000),
         ulimits=tuple(_ulimit(u) for u in f.objects("Ulimits", limit=16)),
         sysctls=_sysctls(f.mapping("Sysctls", limit=64, each=256), trusted=trusted),
     )
+
+
+def _capabilities(f: Fields, key: str) -> tuple[str, ...]:
+    names = tuple(n.upper().removeprefix("CAP_") for n in f.texts(key, limit=64, each=64) or ())
+    for name in names:
+        if name != "ALL" and name not in NAMES:
+            raise Invalid(f"{key} {name[:64]!r} is no capability.", "capabilities(7) lists them.")
+    return names
 
 
 def _log_options(f: Fields) -> tuple[int, int]:

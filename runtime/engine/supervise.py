@@ -124,19 +124,26 @@ class Supervisor:
     async def _read(self, folder: Path) -> Container | None:
         core = self._core
         if not is_id(folder.name):
-            await asyncio.to_thread(remove_remains, core, folder.name.removesuffix(GONE), folder)
+            await self._drop(folder.name.removesuffix(GONE), folder)
             return None
         try:
             record = await asyncio.to_thread(records.load, folder)
         except (FileNotFoundError, ValueError) as error:
             log.warning("container %s has no readable record and is removed: %s", folder.name[:12], error)
             await asyncio.to_thread(reap_orphan, folder)
-            await asyncio.to_thread(remove_remains, core, folder.name, folder)
+            await self._drop(folder.name, folder)
             return None
         container = Container(record, folder)
         core.ids.adopt(record.id_base)
         core.registry.add(container)
         return container
+
+    async def _drop(self, identity: str, folder: Path) -> None:
+        """Take away all of a container that no longer counts."""
+        sandbox = self._core.networks.sandbox(identity)
+        if sandbox:
+            await self._core.networks.remove_sandbox(sandbox)
+        await asyncio.to_thread(remove_remains, self._core, identity, folder)
 
     def _sweep(self) -> None:
         """Writable layers and cgroups of containers that have no record."""

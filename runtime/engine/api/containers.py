@@ -23,7 +23,19 @@ async def create(call: Call) -> web.StreamResponse:
     engine = call.engine
     request = parse_create(await call.json(), trusted=engine.core.config.trusted)
     container = await engine.containers.create(request, call.text("name"))
-    return answer({"Id": container.id, "Warnings": []}, 201)
+    return answer({"Id": container.id, "Warnings": warnings(container)}, 201)
+
+
+def warnings(container: Container) -> list[str]:
+    """What was asked for, is not done, and does not keep the container from running."""
+    config, found = container.record.config, []
+    if container.record.host.init:
+        found.append("Init is not offered yet: the program is process 1 of its container and reaps for itself.")
+    if config.volumes:
+        found.append("Volumes are folders of the writable layer and go with the container.")
+    if config.healthcheck:
+        found.append("Health checks are not run by the engine yet.")
+    return found
 
 
 async def listing(call: Call) -> web.StreamResponse:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.errors import EngineFault, Forbidden, Invalid
+from runtime.engine.errors import EngineFault, Forbidden, Invalid, Unsupported
 from runtime.engine.request import check_group, check_name, parse_create
 from runtime.engine.resources import Resources, parse_resources
 
@@ -59,7 +59,27 @@ def test_what_reaches_past_the_container_is_refused_unless_trusted(fields: dict[
     with pytest.raises(Forbidden) as refused:
         parse_create(host(**fields), trusted=False)
     assert "--trusted" in str(refused.value)
-    parse_create(host(**fields), trusted=True)
+    try:
+        parse_create(host(**fields), trusted=True)
+    except Unsupported as absent:
+        assert "not offered yet" in str(absent)
+
+
+def test_a_trusted_engine_grants_what_it_can() -> None:
+    fields = {
+        "Privileged": True,
+        "NetworkMode": "host",
+        "CapAdd": ["NET_ADMIN"],
+        "SecurityOpt": ["seccomp=unconfined"],
+        "OomScoreAdj": -5,
+    }
+    parsed = parse_create(host(**fields), trusted=True).host
+    assert (parsed.privileged, parsed.unconfined, parsed.cap_add, parsed.oom_score_adj) == (
+        True,
+        True,
+        ("NET_ADMIN",),
+        -5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,6 +112,7 @@ def test_what_reaches_past_the_container_is_refused_unless_trusted(fields: dict[
         (host(RestartPolicy={"Name": "always"}, AutoRemove=True), "Conflicting options"),
         (host(PortBindings={"80/tcp": [{"HostPort": "8000-8010"}]}), "Invalid host port"),
         (host(Binds=["/a"]), "invalid volume specification"),
+        (host(CapDrop=["WINGS"]), "no capability"),
         ({"Image": "x", "NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": {}}}}, "more than one network"),
         (
             {"Image": "x", "NetworkingConfig": {"EndpointsConfig": {"a": {"DriverOpts": {"moorage.rate.in": "-1"}}}}},

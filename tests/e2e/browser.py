@@ -70,7 +70,12 @@ class Portal:
 
     def wait_for(self, words: str | re.Pattern[str]) -> None:
         """Until the deployment's headline says so, by its websocket alone."""
-        expect(self.page.locator("#deployment h2")).to_have_text(words, timeout=LIVE_MS)
+        headline = self.page.locator("#deployment h2")
+        over = re.compile(r"is live|failed|cancelled")
+        expect(headline).to_have_text(
+            words if isinstance(words, re.Pattern) else re.compile(f"{words}|{over.pattern}"), timeout=LIVE_MS
+        )
+        expect(headline, self.page.locator("#deployment").inner_text()).to_have_text(words)
 
     def open_tab(self, app: str, tab: str = "") -> None:
         """One of an app's pages."""

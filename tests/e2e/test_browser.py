@@ -162,6 +162,17 @@ def test_a_crash_says_why_and_rolling_back_shows_the_difference(
     assert b"STEP" not in platform.get("rolls", "/env")[1]
 
 
+def test_the_list_of_apps_follows_a_deployment_of_a_pipeline(
+    portal: Portal, platform: Trial, demo_archive: Path
+) -> None:
+    assert platform.call("POST", "/api/v1/apps", {"app": "listed", "plan": "nano", "team": "admin"})[0] == 201
+    portal.page.goto(f"{platform.url}/teams/admin/")
+    row = portal.page.locator(".apps > a", has_text="listed")
+    expect(row.locator(".status")).to_have_text("Nothing deployed")
+    assert platform.deploy("listed", demo_archive)[0] == 201
+    expect(row.locator(".status")).to_have_text("Live", timeout=10_000)
+
+
 def test_deleting_asks_for_the_name(portal: Portal, platform: Trial, demo_archive: Path) -> None:
     uploaded(portal, "goes", demo_archive)
     portal.open_tab("goes", "settings")

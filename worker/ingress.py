@@ -112,9 +112,10 @@ class Gateway:
             self._runtime.must(f"set server {path} state ready")
 
     def _dismiss(self, path: str, found: LiveServer) -> None:
+        if found.ready:  # new requests go elsewhere from here on; those it has, it keeps
+            self._runtime.must(f"set server {path} state drain")
+            return
         if found.sessions:
-            if found.ready:
-                self._runtime.must(f"set server {path} state drain")
             return
         # An idle connection kept for reuse makes `del` refuse; the server gets no requests, and the next round tries again.
         self._runtime.must(f"set server {path} state maint")

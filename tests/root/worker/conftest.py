@@ -171,4 +171,5 @@ def rig(demo_archive: Path) -> Iterator[Rig]:
         assert {k: v for k, v in engine.end().items() if v} == {}
     finally:
         engine.kill()
+        print((engine.state / "engine.log").read_text()[-6000:])  # shown with a failure
         shutil.rmtree(folder, ignore_errors=True)

@@ -167,7 +167,13 @@ def down(trial: Trial) -> str:
     """`make down`; returns what it printed and raises when something is left."""
     command = ["make", "--silent", "down"]
     done = subprocess.run(
-        command, cwd=ROOT, env=outer_environment() | trial.environment, capture_output=True, text=True, check=False, timeout=240
+        command,
+        cwd=ROOT,
+        env=outer_environment() | trial.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     if trial.process.poll() is None:
         trial.process.wait(timeout=60)

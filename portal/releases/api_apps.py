@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja import Body, Router, Schema, Status
 
 from portal.accounts.access import get_team, only_team
@@ -19,6 +19,7 @@ from portal.plans.access import get_plan
 from portal.releases import actions
 from portal.releases.models import Deployment, Instance, Release
 from portal.releases.schemas import (
+    APP_FIELDS,
     AppOut,
     AppsOut,
     DeploymentOut,
@@ -80,12 +81,13 @@ def _one(app: App) -> dict[str, Any]:
 
 
 @router.get("/apps", response=AppsOut, operation_id="list_apps")
-def apps(request: HttpRequest, team: str = "", cursor: str = "", limit: int = 50) -> dict[str, Any]:
+def apps(request: HttpRequest, team: str = "", cursor: str = "", limit: int = 50) -> HttpResponse:
     """The apps the caller may see, by name."""
     actor = acting(request)
-    rows = visible_apps(actor, team=get_team(actor, team) if team else None)
+    rows = visible_apps(actor, team=get_team(actor, team) if team else None).only(*APP_FIELDS)
     found, following = page(rows, by="slug", cursor=cursor, limit=limit)
-    return {"items": app_bodies(found), "next": following}
+    # Written as it is: checking 100 rows against the schema costs as much as reading them. A test holds the two together.
+    return JsonResponse({"items": app_bodies(found), "next": following})
 
 
 @router.post("/apps", response={201: AppOut}, operation_id="create_app")

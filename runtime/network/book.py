@@ -82,8 +82,13 @@ class Book:
         """The network that a wish becomes, given the host's other routes and MTU. Raises NetworkFault, NetworkInUse."""
         self.check_name(wanted.name)
         taken = self.subnets()
-        subnet = ipam.parse_subnet(wanted.subnet, taken) if wanted.subnet else ipam.next_subnet(pool, taken)
-        ipam.check_routes(subnet, routes)
+        foreign = list(routes)
+        if wanted.subnet:
+            subnet = ipam.parse_subnet(wanted.subnet, taken)
+            ipam.check_routes(subnet, foreign)
+        else:
+            elsewhere = [destination for destination, _ in foreign if destination.prefixlen]
+            subnet = ipam.next_subnet(pool, [*taken, *elsewhere])
         asked_mtu = wanted.options.get(MTU_OPTION)
         return Network(
             id=secrets.token_hex(32),

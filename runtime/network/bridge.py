@@ -68,7 +68,7 @@ class Networks:
         """Make the kernel as the records say: bridges, firewall, DNS; forget endpoints whose sandbox is gone.
 
         `state_dir` is `$MOORAGE_STATE`, `run_dir` is `/run/moorage/<short>`. Turns `ip_forward` on and logs that.
-        Raises NetworkFault if `pool` meets a route of the host.
+        Subnets of `pool` that the host reaches otherwise (another engine's, say) are passed over.
         """
         networks = cls(state_dir, run_dir, ipam.parse_pool(pool))
         try:
@@ -79,7 +79,6 @@ class Networks:
         return networks
 
     async def _start(self) -> None:
-        ipam.check_routes(self._pool, await self._run(self._wiring.foreign_routes))
         (self._run_dir / "netns").mkdir(mode=0o700, parents=True, exist_ok=True)
         self._records.prepare()
         self._indexes = await self._run(reconcile, self._book, self._records, self._wiring, self._run_dir / "netns")

@@ -13,11 +13,20 @@ from scripts.trial import Trial, platform
 
 
 @pytest.fixture(scope="session")
-def platform_running() -> Iterator[Trial]:
-    """The platform, with the password this fixture chose."""
+def platform_running(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    """The platform, with the password this fixture chose; its logs are printed when a test failed."""
     with platform(MOORAGE_ADMIN_PASSWORD="a-long-test-password") as trial:
         trial.password = "a-long-test-password"
         yield trial
+        if request.session.testsfailed:
+            print("\n".join(log_ends(trial)))
+
+
+def log_ends(trial: Trial, lines: int = 25) -> Iterator[str]:
+    """The last lines of every process's log."""
+    for path in sorted((trial.folder / "run/logs").glob("*.log")):
+        yield f"--- {path.stem}"
+        yield from path.read_text(errors="replace").splitlines()[-lines:]
 
 
 @pytest.fixture(name="platform")

@@ -146,9 +146,7 @@ def test_nothing_is_lost_when_a_process_is_killed(platform: Trial, app: str, vic
     else:
         assert all("Connection" in reason or "Remote" in reason for reason in load.failed), load.failed[:5]
     after = platform.call("GET", f"/api/v1/apps/{app}/instances")[1]
-    assert [(i["id"], i["container_id"]) for i in after] == [
-        (i["id"], i["container_id"]) for i in before["items"]
-    ]
+    assert [(i["id"], i["container_id"]) for i in after] == [(i["id"], i["container_id"]) for i in before]
     assert doctor.leftovers(platform.state) == []
 
 

@@ -17,6 +17,7 @@ from portal.hosting.models import App, EnvVar
 from portal.images.models import Image
 from portal.plans.models import Plan
 from portal.releases import actions
+from portal.releases.schemas import AppOut, AppsOut
 from tests.conftest import People
 from tests.portal.host import HostDriver
 
@@ -273,3 +274,16 @@ def test_a_failure_of_the_portal_itself_says_so_without_details(api: Api, monkey
     answer = api("GET", "/apps")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "secret" not in answer.content.decode()
+
+
+def test_the_list_of_apps_is_what_the_description_says(
+    api: Api, acting: Actor, app: App, host: HostDriver, make_image: Callable[..., Image]
+) -> None:
+    actions.deploy(acting, app, make_image(app))
+    host.carry_out()
+    assert api("POST", "/apps", {"app": "fresh"}).status_code == 201
+    body = api("GET", "/apps").json()
+    listed = AppsOut.model_validate(body)
+    assert [item.state for item in listed.items] == ["new", "running"]
+    assert set(body["items"][0]) == set(AppOut.model_fields)
+    assert body["items"][1] == api("GET", "/apps/hello").json()

@@ -123,12 +123,17 @@ async def test_fifty_sandboxes_at_once_leave_nothing(networks: Networks, start: 
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
-async def test_a_pool_that_meets_a_route_of_the_host_is_refused_with_both_named(
+async def test_a_second_engine_on_the_same_pool_passes_over_what_the_first_has(
     networks: Networks, tmp_path: Path
 ) -> None:
     taken = networks.get("bridge")
-    with pytest.raises(NetworkInUse, match=rf"10\.231\.0\.0/16 overlaps {taken.subnet}.*{taken.bridge}"):
-        await Networks.open(tmp_path / "other", tmp_path / "run", "10.231.0.0/16")
+    other = await Networks.open(tmp_path / "other", tmp_path / "run", "10.231.0.0/16")
+    try:
+        assert other.get("bridge").subnet != taken.subnet
+        with pytest.raises(NetworkInUse, match=rf"overlaps {taken.subnet}.*{taken.bridge}"):
+            await other.create("asked", subnet=taken.subnet)
+    finally:
+        await other.destroy()
 
 
 async def test_a_subnet_that_meets_another_network_is_refused(networks: Networks) -> None:

@@ -4,7 +4,7 @@
 set -u
 test_line='import sys; sys.version_info >= (3, 12) or sys.exit(1); import venv, ensurepip, ssl, sqlite3, ctypes; print(sys.executable)'
 for candidate in ${MOORAGE_PYTHON:-} python3.13 python3.14 python3.12 python3 \
-    "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3 /usr/local/bin/python3 /opt/python*/bin/python3; do
+    "$HOME"/.pyenv/versions/3.13*/bin/python3 "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3 /usr/local/bin/python3 /opt/python*/bin/python3; do
     found=$("$candidate" -c "$test_line" 2>/dev/null) && [ -x "$found" ] && { echo "$found"; exit 0; }
 done
 command -v uv >/dev/null 2>&1 || python3 -m pip install --quiet --user uv >/dev/null 2>&1 || true

@@ -6,8 +6,10 @@ import base64
 import datetime as dt
 import hashlib
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -95,11 +97,20 @@ def test_an_upload_goes_on_after_the_connection_was_cut(http: httpx.Client, url:
         lines += [f"{name}: {value}" for name, value in CHUNK.items()]
         lines += [f"{name}: {http.headers[name]}" for name in ("Authorization", "Tus-Resumable")]
         cut.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + data[:1_000_000])
+            await_bytes(uploads_dir() / address.rpartition("/")[2].replace("-", ""))
     have = resumed_at(http, address)
     assert 0 < have <= 1_000_000
     answer = patch(http, address, have, data[have:])
     assert answer.status_code == 204, answer.text
     assert http.get(address).json()["state"] == "done"
+
+
+def await_bytes(path: Path) -> None:
+    """Until the server has written something of an upload: a connection cut before that proves nothing."""
+    deadline = time.monotonic() + 10
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < deadline, f"{path} stays empty"
+        time.sleep(0.005)
 
 
 def resumed_at(http: httpx.Client, address: str) -> int:

@@ -97,7 +97,7 @@ def test_an_upload_goes_on_after_the_connection_was_cut(http: httpx.Client, url:
         lines += [f"{name}: {value}" for name, value in CHUNK.items()]
         lines += [f"{name}: {http.headers[name]}" for name in ("Authorization", "Tus-Resumable")]
         cut.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + data[:1_000_000])
-            await_bytes(uploads_dir() / address.rpartition("/")[2].replace("-", ""))
+        await_bytes(uploads_dir() / address.rpartition("/")[2].replace("-", ""))
     have = resumed_at(http, address)
     assert 0 < have <= 1_000_000
     answer = patch(http, address, have, data[have:])

@@ -106,9 +106,11 @@ class Engine:
         gc.collect()
         gc.freeze()
         log.info("engine %s ready on %s, %d containers", VERSION, path, len(self.core.registry))
+        keeping = asyncio.create_task(self.core.launcher.keep())
         try:
             await self._over.wait()
         finally:
+            keeping.cancel()
             server.close()
             self.core.events.close()
             with suppress(TimeoutError):

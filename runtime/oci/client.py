@@ -21,6 +21,7 @@ from runtime.oci.state import EXIT, ExitRecord, State
 
 __all__ = ["ExecRequest", "LaunchRequest", "Launched", "LauncherClient", "LogOptions", "StartFailed", "adopt"]
 
+RESTART_PAUSE_S = 1.0  # after a launcher that could not be started
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -188,6 +189,18 @@ class LauncherClient:
                 ours.close()
                 raise StartFailed("2 launcher", 0, "the launcher ended as soon as it was started")
             self._socket = ours
+
+    async def keep(self) -> None:
+        """Start the launcher anew each time it dies, so that the next start finds it warm. Runs until cancelled."""
+        while True:
+            try:
+                await self.start()
+            except (OSError, StartFailed):
+                await asyncio.sleep(RESTART_PAUSE_S)  # the next start of a container says why
+            else:
+                process = self._process
+                if process:
+                    await process.wait()
 
     def _forget(self) -> None:
         if self._socket:

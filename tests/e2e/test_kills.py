@@ -64,7 +64,7 @@ def supervised(name: str) -> Callable[[Trial], int]:
             "worker": "worker.app",
             "control": "portal.celery",
             "agent": "worker.agent",
-            "valkey": "valkey.conf",
+            "valkey": "unixsocket:",
         }[name]
         for child in Path(f"/proc/{supervisord}/task/{supervisord}/children").read_text().split():
             if words in Path(f"/proc/{child}/cmdline").read_text().replace("\0", " "):

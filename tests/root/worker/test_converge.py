@@ -174,6 +174,7 @@ def test_restart_happens_once_for_each_generation_also_over_a_new_worker(rig: Ri
         assert time.monotonic() < deadline
         time.sleep(0.05)
     rig.portal.wait_state(name, "healthy")
+    second = rig.engine.client().inspect_container(name)["State"]
     count = len(rig.portal.reports)
     rig.worker.stop()
     rig.worker.start()

@@ -46,6 +46,7 @@ class Converger:
         self._book = Book(self._changed)
         self._hands = Hands(engine, self._book, self._sessions, self._route)
         self._hands.restarted = self._memory.restarts()
+        self._hands.keep_restarts = self._memory.keep_restarts
         self._watch = Watch(self._told)
         self._desired: Desired | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -278,7 +279,7 @@ class Converger:
             complete=self._complete,
             facts=self._facts,
         )
-        await asyncio.to_thread(self._memory.keep_restarts, self._hands.restarted)
+        await asyncio.to_thread(self._memory.keep_restarts, dict(self._hands.restarted))
         try:
             found = await asyncio.to_thread(self._portal.report, report)
         except PortalFault as error:

@@ -78,6 +78,7 @@ class Hands:
         self.jobs: dict[str, Job] = {}
         self.applied: dict[str, d.Change] = {}
         self.restarted: dict[str, int] = {}
+        self.keep_restarts: Callable[[dict[str, int]], None] = lambda _: None  # writes them down, for the next worker
 
     def begin(self, name: str, steps: list[d.Step], done: Callable[[str], None]) -> None:
         """Start a job; `done(name)` is called when it is over, whatever came of it."""
@@ -210,6 +211,7 @@ class Hands:
             await self._idle(wanted, min(wanted.grace_s, RESTART_IDLE_S))
             await self.slow(self._engine.stop, wanted.id, wanted.grace_s)
             self.restarted[wanted.id] = wanted.restart_generation
+            await asyncio.to_thread(self.keep_restarts, dict(self.restarted))
             await self._start(wanted, job)
 
     async def _drain(self, wanted: DesiredInstance) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from pathlib import Path
 
 from worker.protocol import Desired
@@ -18,6 +19,7 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._desired = folder / "desired.json"
         self._restarts = folder / "restarts.json"
+        self._writing = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def desired(self) -> Desired | None:
@@ -43,7 +45,8 @@ class Memory:
 
     def keep_restarts(self, found: dict[str, int]) -> None:
         """Write them whole or not at all."""
-        _write(self._restarts, json.dumps(found))
+        with self._writing:
+            _write(self._restarts, json.dumps(found))
 
 
 def _write(path: Path, text: str) -> None:

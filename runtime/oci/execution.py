@@ -80,12 +80,13 @@ def _start(spec: Spec, bundle: Path, pipes: Pipes) -> tuple[int, socket.socket]:
             raise RuntimeFault("the container is not running")
         os.setns(init, syscalls.CLONE_NEWPID)  # for the child; this process stays
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        child = _Child(spec, init, pipes, theirs)
+        doors = detect().doors(state.cgroup)
+        child = _Child(spec, init, pipes, theirs, doors)
         pid = process.fork(child.run)
         theirs.close()
-        os.close(init)
-    with lifecycle.step("3 groups"):
-        detect().attach(state.cgroup, pid)
+        for fd in (init, *doors):
+            os.close(fd)
+    with lifecycle.step("3 limits"):
         program.limit(pid, spec.process)
         handshake.try_send(ours, handshake.Mapped())
     return pid, ours
@@ -94,8 +95,8 @@ def _start(spec: Spec, bundle: Path, pipes: Pipes) -> tuple[int, socket.socket]:
 class _Child:
     """The forked process that becomes the program."""
 
-    def __init__(self, spec: Spec, init: int, pipes: Pipes, sock: socket.socket) -> None:
-        self.spec, self.init, self.pipes, self.sock = spec, init, pipes, sock
+    def __init__(self, spec: Spec, init: int, pipes: Pipes, sock: socket.socket, doors: list[int]) -> None:
+        self.spec, self.init, self.pipes, self.sock, self.doors = spec, init, pipes, sock, doors
         self.step = "3 namespaces"
 
     def run(self) -> None:
@@ -112,6 +113,7 @@ class _Child:
         os.setsid()
         if not isinstance(handshake.receive(sock)[0], handshake.Mapped):
             return
+        program.enter_groups(self.doors)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # before anybody inside can see this process
         os.setns(self.init, namespaces.ALL & ~syscalls.CLONE_NEWPID)
         namespaces.become_root()

@@ -26,6 +26,7 @@ class Job:
     streams: program.Streams
     sock: socket.socket
     cgroups: Cgroups
+    doors: tuple[int, ...]  # into its groups (Cgroups.doors); empty when it was cloned into them
 
 
 class _Gone(Exception):
@@ -73,9 +74,10 @@ def _prepare(job: Job, step: list[str]) -> None:
 
 
 def _wait_mapped(job: Job) -> None:
-    """Only after ids are mapped and groups joined: a cgroup namespace made earlier would show the host's paths."""
+    """Join the groups, once ids are mapped, and only then unshare: a cgroup namespace made earlier would show the host's paths."""
     if not isinstance(handshake.receive(job.sock)[0], handshake.Mapped):
         raise _Gone
+    program.enter_groups(job.doors)
     if job.spec.linux.namespace("cgroup"):
         os.unshare(syscalls.CLONE_NEWCGROUP)
     namespaces.become_root()

@@ -143,14 +143,12 @@ def create(spec: Spec, bundle: Path, streams: Streams, control: socket.socket | 
             own(streams, spec.linux.uid_mappings[0].host_id)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             acquired.callback(ours.close)
-            pid, pidfd = _clone(init.Job(spec, streams, theirs, cgroups), ours)
+            pid, pidfd = _clone(spec, streams, theirs, ours)
             acquired.callback(_end, pidfd)
             theirs.close()
             notes = program.limit(pid, spec.process)
         with step("3 ids"):
             _map_ids(pid, spec)
-        with step("3 groups"):
-            cgroups.attach(spec.linux.cgroups_path, pid)
             handshake.send(ours, handshake.Mapped())
         loop = _hand_over(spec, bundle, pid, ours)
         with step("3 limits"):
@@ -208,16 +206,20 @@ def own(streams: Streams, owner: int) -> None:
             os.fchown(fd, owner, owner)
 
 
-def _clone(job: init.Job, ours: socket.socket) -> tuple[int, int]:
-    group = job.cgroups.open(job.spec.linux.cgroups_path) if isinstance(job.cgroups, V2) else None
+def _clone(spec: Spec, streams: Streams, theirs: socket.socket, ours: socket.socket) -> tuple[int, int]:
+    """Clone the init: on v2 into its group, on v1 with doors into its groups, through which it goes itself."""
+    cgroups, path = detect(), spec.linux.cgroups_path
+    kinds = [kind for kind in _CLONED if spec.linux.namespace(kind)]
+    group = cgroups.open(path) if isinstance(cgroups, V2) else None
+    doors = () if group is not None else tuple(cgroups.doors(path))
     try:
-        pid, pidfd = syscalls.clone3(namespaces.flags(_CLONED) | syscalls.CLONE_PARENT, cgroup=group)
+        pid, pidfd = syscalls.clone3(namespaces.flags(kinds) | syscalls.CLONE_PARENT, cgroup=group)
         if not pid:
             ours.close()
-            init.run(job)
+            init.run(init.Job(spec, streams, theirs, cgroups, doors))
     finally:
-        if group is not None:
-            os.close(group)
+        for fd in doors if group is None else (group,):
+            os.close(fd)
     return pid, pidfd
 
 

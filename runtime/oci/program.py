@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,13 @@ class Streams:
     stdin: int
     stdout: int
     stderr: int
+
+
+def enter_groups(doors: Sequence[int]) -> None:
+    """Move this process into control groups through descriptors of their files, and close those (Cgroups.doors)."""
+    for door in doors:
+        os.write(door, b"0")
+        os.close(door)
 
 
 def take_streams(streams: Streams, keep: socket.socket) -> None:

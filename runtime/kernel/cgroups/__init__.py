@@ -103,6 +103,13 @@ class Cgroups(Protocol):
     def attach(self, path: str, pid: int) -> None:
         """Move a process, and what it forks from now on, into the group."""
 
+    def doors(self, path: str) -> list[int]:
+        """Descriptors of the group's files through which a single-threaded process moves itself, by writing "0" to each.
+
+        On v1 that spares the RCU grace period (10 ms and more on an idle machine) which moving another process waits for
+        (kernel/cgroup/cgroup.c, cgroup_procs_write_start). Who holds them needs no rights of its own: the opener's count.
+        """
+
     def set_limits(self, path: str, resources: Resources) -> None:
         """Change limits of a living group; values that are None stay."""
 

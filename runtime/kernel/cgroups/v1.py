@@ -56,13 +56,19 @@ class V1:
             (root / path).mkdir(parents=True, exist_ok=True)
         self.set_limits(path, resources)
 
+    def _folders(self, path: str) -> list[Path]:
+        cpuset = self.mounts.get("cpuset")
+        own = [cpuset / path] if cpuset and (cpuset / path).is_dir() else []
+        return [*(root / path for root in self._roots), *own]
+
     def attach(self, path: str, pid: int) -> None:
         """See Cgroups.attach."""
-        for root in self._roots:
-            files.write(root / path / "cgroup.procs", pid)
-        cpuset = self.mounts.get("cpuset")
-        if cpuset and (cpuset / path).is_dir():
-            files.write(cpuset / path / "cgroup.procs", pid)
+        for folder in self._folders(path):
+            files.write(folder / "cgroup.procs", pid)
+
+    def doors(self, path: str) -> list[int]:
+        """See Cgroups.doors."""
+        return [os.open(folder / "tasks", os.O_WRONLY | os.O_CLOEXEC) for folder in self._folders(path)]
 
     def set_limits(self, path: str, resources: Resources) -> None:
         """See Cgroups.set_limits. A CPU quota above the parent's, which v1 refuses, is held at the parent's."""

@@ -55,6 +55,10 @@ class V2:
         """See Cgroups.attach."""
         files.write(self.root / path / "cgroup.procs", pid)
 
+    def doors(self, path: str) -> list[int]:
+        """See Cgroups.doors."""
+        return [os.open(self.root / path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)]
+
     def set_limits(self, path: str, resources: Resources) -> None:
         """See Cgroups.set_limits."""
         r, folder = resources, self.root / path

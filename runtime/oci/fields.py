@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from functools import cache
 from typing import Any
 
 from runtime.errors import RuntimeFault
@@ -12,9 +13,6 @@ from runtime.errors import RuntimeFault
 
 class SpecFault(RuntimeFault):
     """A configuration that is not one: the message names the field."""
-
-
-_hints: dict[type[Any], dict[str, Any]] = {}
 
 
 def json_name(field: dataclasses.Field[Any]) -> str:
@@ -26,18 +24,22 @@ def json_name(field: dataclasses.Field[Any]) -> str:
     return head + "".join(word.title() for word in rest)
 
 
+@cache
+def _plan(kind: type[Any]) -> tuple[tuple[str, str, Any], ...]:
+    """Name, JSON name and type of each field: looked up once, since each maker reads a whole configuration."""
+    hints = typing.get_type_hints(kind)
+    return tuple((field.name, json_name(field), hints[field.name]) for field in dataclasses.fields(kind))
+
+
 def decode[T](kind: type[T], data: Any, where: str) -> T:
     """Build a dataclass from a JSON object; unknown keys are ignored, wrong types raise SpecFault."""
     if not isinstance(data, dict):
         raise SpecFault(f"{where} is {type(data).__name__}, not an object.")
-    if kind not in _hints:
-        _hints[kind] = typing.get_type_hints(kind)
-    hints = _hints[kind]
-    found = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        name = json_name(field)
-        if data.get(name) is not None:
-            found[field.name] = _value(hints[field.name], data[name], f"{where}.{name}")
+    found = {
+        name: _value(hint, data[key], f"{where}.{key}")
+        for name, key, hint in _plan(typing.cast(Any, kind))
+        if data.get(key) is not None
+    }
     try:
         return kind(**found)
     except TypeError as error:
@@ -51,6 +53,8 @@ def _value(kind: Any, data: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             raise SpecFault(f"{where} is {type(data).__name__}, not a list.")
+        if args[0] is str and all(type(item) is str and "\0" not in item for item in data):
+            return tuple(data)  # the most of a configuration: lists of names, with nothing to say about any
         return tuple(_value(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if origin is dict:
         if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
@@ -58,6 +62,10 @@ def _value(kind: Any, data: Any, where: str) -> Any:
         return dict(data)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return decode(kind, data, where)
+    return _scalar(kind, data, where)
+
+
+def _scalar(kind: type[Any], data: Any, where: str) -> Any:
     if type(data) is not kind:
         raise SpecFault(f"{where} is {type(data).__name__}, not {kind.__name__}.")
     if kind is str and "\0" in data:

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from runtime.kernel import process, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import default, execution, handshake, lifecycle, limits, monitor, mountplan, seccomp_profile
+from runtime.oci import default, execution, handshake, lifecycle, limits, maker, monitor, mountplan, seccomp_profile
 from runtime.oci.logfile import LogFile
 from runtime.oci.session import Pipes, Session
 from runtime.oci.spec import Spec
@@ -29,7 +30,7 @@ READY = b"ready"
 _BALLAST: list[bytes] = []
 _BALLAST_OBJECTS = 200
 _WARM_FOLDER = "/run/moorage-launcher-"  # below a folder that is root's alone
-_JOBS = {"launch": monitor.run, "exec": execution.run}
+PARK_AFTER_S = 0.003  # of quiet, so that parking does not compete with the start just asked for
 
 
 def main(fd: int) -> None:
@@ -46,11 +47,69 @@ def main(fd: int) -> None:
     syscalls.immortalize()
     gc.freeze()
     engine.send(READY)
+    spare: socket.socket | None = None
     while True:
+        if spare is None and not select.select([engine], [], [], PARK_AFTER_S)[0]:
+            spare = _park(engine)
         packet, fds = handshake.receive_packet(engine)
         if not packet:
             os._exit(0)  # nothing to tidy up, and immortal objects need no farewell
-        _serve(engine, json.loads(packet)["op"], fds)
+        op = json.loads(packet)["op"]
+        if op == "launch" and spare is not None and _hand_over(spare, fds):
+            spare.close()
+            spare = None
+            continue
+        _serve(op, fds, [engine, spare] if spare else [engine])
+
+
+def _park(engine: socket.socket) -> socket.socket:
+    """Fork a monitor ahead, with a maker of its own: two forks and their first page faults that no start waits for.
+
+    It ends when the returned socket closes, with the launcher at the latest.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def child() -> None:
+        _leave_launcher(engine, ours)
+        parked = maker.park(_warm_up_spec)
+        packet, fds = handshake.receive_packet(theirs)
+        theirs.close()
+        if packet:
+            _work("launch", fds, parked)
+
+    process.fork(child)
+    theirs.close()
+    return ours
+
+
+def _hand_over(spare: socket.socket, fds: list[int]) -> bool:
+    """Give a launch to the parked monitor; False when it is gone."""
+    try:
+        handshake.send_packet(spare, b"launch", fds)
+    except OSError:
+        return False
+    for fd in fds:
+        os.close(fd)
+    return True
+
+
+def _leave_launcher(*its: socket.socket) -> None:
+    """In a forked child: a session of its own, without the launcher's sockets, whose closing others wait for."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    for sock in its:
+        sock.close()
+
+
+def _work(op: str, fds: list[int], parked: maker.Maker | None = None) -> None:
+    control_fd, body = fds
+    request: dict[str, Any] = json.loads(os.pread(body, os.fstat(body).st_size, 0))
+    os.close(body)
+    with socket.socket(fileno=control_fd) as control:
+        if op == "launch":
+            monitor.run(request, control, parked)
+        else:
+            execution.run(request, control)
 
 
 def _warm_up_spec() -> None:
@@ -107,18 +166,11 @@ def _reap(_signum: int, _frame: FrameType | None) -> None:
         pass
 
 
-def _serve(engine: socket.socket, op: str, fds: list[int]) -> None:
-    control_fd, body = fds
-
+def _serve(op: str, fds: list[int], its: list[socket.socket]) -> None:
     def child() -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
-        engine.close()
-        request: dict[str, Any] = json.loads(os.pread(body, os.fstat(body).st_size, 0))
-        os.close(body)
-        with socket.socket(fileno=control_fd) as control:
-            _JOBS[op](request, control)
+        _leave_launcher(*its)
+        _work(op, fds)
 
     process.fork(child)
-    os.close(control_fd)
-    os.close(body)
+    for fd in fds:
+        os.close(fd)

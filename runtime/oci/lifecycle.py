@@ -1,8 +1,6 @@
-"""Making one container up to its start gate: the steps 2 and 3, in a short-lived maker, a child of the monitor.
+"""Making one container up to its start gate: the steps 2 and 3, in a short-lived maker (maker.py). Numbers as in init.py.
 
-The maker clones the init with CLONE_PARENT, so that it is the monitor's child; what making costs in memory goes with the
-maker, and the monitor never enters the tenant's network namespace. Numbers as in init.py. Whatever was acquired is undone in
-reverse when a step fails or the far end gives up.
+Whatever was acquired is undone in reverse when a step fails or the far end gives up.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ from runtime.oci import handshake, init, limits, program, rootfs
 from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
-from runtime.oci.state import CONFIG, ROOT, State
+from runtime.oci.state import ROOT
 from runtime.storage.driver import RootPlan
 
 _CLONED = ("user", "pid", "mount", "uts", "ipc")
@@ -53,48 +50,6 @@ def step(name: str) -> Iterator[None]:
         raise handshake.Failed.of(name, error).error() from error
 
 
-def make(folder: str, pipes: Streams, control: socket.socket, attach: str) -> Created:
-    """Called by the monitor: have a maker make the container of a bundle. Raises StartFailed with everything undone."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def maker() -> None:
-        ours.close()
-        bundle = Path(folder)
-        try:
-            spec = checked(Spec.read(bundle / CONFIG))
-            created = create(spec, bundle, pipes, control)
-            try:
-                _write_state(bundle, created, attach)
-            except OSError:
-                undo(created)
-                raise
-            message = handshake.Made(created.pid, spec.linux.cgroups_path, created.loop, tuple(created.notes))
-            handshake.send(theirs, message, [created.pidfd, created.gate.fileno()])
-        except (OSError, ValueError, RuntimeFault) as error:
-            handshake.send(
-                theirs,
-                handshake.Failed.of(
-                    "2 maker", error if not isinstance(error, ValueError) else RuntimeFault(str(error))
-                ),
-            )
-
-    with ours:
-        child = process.fork(maker)
-        theirs.close()
-        message, fds = handshake.receive(ours)
-    os.waitpid(child, 0)
-    if isinstance(message, handshake.Made):
-        gate = socket.socket(fileno=fds[1])
-        return Created(message.init_pid, fds[0], gate, message.cgroup, message.loop, list(message.notes))
-    with contextlib.suppress(ChildProcessError):
-        while True:  # the init, that sees its gate close
-            os.waitpid(-1, 0)
-    if isinstance(message, handshake.Failed):
-        raise message.error()
-    _remove_group(detect(), checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path)
-    raise handshake.StartFailed("2 maker", 0, "the maker was killed")
-
-
 def checked(spec: Spec) -> Spec:
     """The spec if this runtime can keep its promises with it; raises SpecFault with what is missing or dangerous."""
     path, linux = spec.linux.cgroups_path, spec.linux
@@ -113,18 +68,6 @@ def checked(spec: Spec) -> Spec:
     return spec
 
 
-def _write_state(bundle: Path, created: Created, attach: str) -> None:
-    State(
-        id=bundle.name,
-        monitor=process.ProcessRef.of(os.getppid()),
-        init=process.ProcessRef.of(created.pid),
-        cgroup=created.cgroup,
-        attach=attach,
-        loop=created.loop,
-        created_ns=time.time_ns(),
-    ).write(bundle)
-
-
 def create(spec: Spec, bundle: Path, streams: Streams, control: socket.socket | None) -> Created:
     """Make the container up to its gate; raises StartFailed with everything undone.
 
@@ -135,7 +78,7 @@ def create(spec: Spec, bundle: Path, streams: Streams, control: socket.socket | 
         with step("2 cgroup"):
             cgroups = detect()
             resources = limits.resources_of(spec.linux.resources)
-            acquired.callback(_remove_group, cgroups, spec.linux.cgroups_path)
+            acquired.callback(remove_group, cgroups, spec.linux.cgroups_path)
             cgroups.create(spec.linux.cgroups_path, resources)
         with step("2 network"):
             _enter_network(spec)
@@ -163,10 +106,10 @@ def undo(created: Created) -> None:
     """Take a container away that was made and never started."""
     created.gate.close()
     _end(created.pidfd)
-    _remove_group(detect(), created.cgroup)
+    remove_group(detect(), created.cgroup)
 
 
-def _remove_group(cgroups: Cgroups, path: str) -> None:
+def remove_group(cgroups: Cgroups, path: str) -> None:
     cgroups.kill(path)
     cgroups.remove(path)
 

@@ -16,23 +16,27 @@ from typing import Any
 from runtime.errors import RuntimeFault
 from runtime.kernel import process
 from runtime.kernel.cgroups import CgroupFault, Cgroups, detect
-from runtime.oci import handshake, lifecycle
+from runtime.oci import handshake, lifecycle, maker
 from runtime.oci.logfile import LogFile
+from runtime.oci.maker import Maker
 from runtime.oci.session import Phase, Pipes, Session
 from runtime.oci.state import LOG_FOLDER, STARTED, STATE, ExitRecord
 
 
-def run(request: dict[str, Any], control: socket.socket) -> None:
-    """Everything a monitor does, from the launcher's fork to its end. `request` is a LaunchRequest as JSON."""
+def run(request: dict[str, Any], control: socket.socket, parked: Maker | None = None) -> None:
+    """Everything a monitor does, from the launcher's fork to its end. `request` is a LaunchRequest as JSON.
+
+    `parked` is a maker that was forked ahead, if there is one.
+    """
     process.set_name("moorage-monitor")
     try:
-        _live(request, control)
+        _live(request, control, parked or maker.park())
     except (OSError, ValueError, RuntimeFault) as error:
         fault = error if isinstance(error, OSError | RuntimeFault) else RuntimeFault(str(error))
         handshake.try_send(control, handshake.Failed.of("2 monitor", fault))
 
 
-def _live(request: dict[str, Any], control: socket.socket) -> None:
+def _live(request: dict[str, Any], control: socket.socket, hand: Maker) -> None:
     bundle, attach, options = request["bundle"], request["attach"], request["log"]
     log = LogFile(f"{bundle}/{LOG_FOLDER}", file_bytes=options["file_bytes"], total_bytes=options["total_bytes"])
     pipes = Pipes.make(stdin=request["stdin"])
@@ -40,7 +44,7 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
     session.attach.stdin_once = request["stdin_once"]
     with ExitStack() as undo:
         undo.callback(session.attach.close)
-        created = lifecycle.make(bundle, pipes.theirs, control, attach)
+        created = maker.make(hand, bundle, pipes.theirs, control, attach)
         undo.callback((Path(bundle) / STATE).unlink, missing_ok=True)
         undo.callback(lifecycle.undo, created)
         pipes.close_theirs()

@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+# Django's checks read every address of the portal, and with them pages, forms and the API: memory that no task uses.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 from celery import Celery, bootsteps
 from celery.beat import EmbeddedService

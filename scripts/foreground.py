@@ -7,6 +7,7 @@ Standard library only and few imports: it runs as long as the platform does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,8 +15,19 @@ import socket
 import sys
 import time
 
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 READY_WITHIN_S = 60.0
+
+
+def say(text: str) -> None:
+    """A line for whoever looks: by write(2), which a signal handler may call in the middle of another, and whose end may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(1, text.encode() + b"\n")
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument."""
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def readiness(path: str, host: str) -> str:
@@ -48,6 +60,7 @@ class Foreground:
         if self.pid == 0:
             try:
                 os.setpgid(0, 0)
+                prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
                 signal.pthread_sigmask(signal.SIG_SETMASK, [])
                 os.execv(sys.executable, [sys.executable, self.supervisord, "-c", self.config])
             finally:
@@ -57,9 +70,8 @@ class Foreground:
         """Ctrl-C or SIGTERM: pass it on once as SIGTERM."""
         if not self.ending:
             self.ending = True
-            print(
-                "ending web, control, worker, agent and Valkey; apps, engine and HAProxy go on (make down ends everything).",
-                flush=True,
+            say(
+                "ending web, control, worker, agent and Valkey; apps, engine and HAProxy go on (make down ends everything)."
             )
             if self.pid:
                 os.kill(self.pid, signal.SIGTERM)
@@ -70,10 +82,10 @@ class Foreground:
         while not self.ending:
             missing = readiness(self.web_socket, self.host)
             if not missing:
-                print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
+                say(f"ready after {time.monotonic() - started:.1f} s")
                 return
             if time.monotonic() - started > READY_WITHIN_S:
-                print(f"not ready after {READY_WITHIN_S:.0f} s: {missing.strip()} (logs: {self.logs})", flush=True)
+                say(f"not ready after {READY_WITHIN_S:.0f} s: {missing.strip()} (logs: {self.logs})")
                 return
             time.sleep(0.1)
 
@@ -82,6 +94,8 @@ class Foreground:
         announced = False
         while True:
             self.start()
+            if self.ending:  # asked between two lines of start
+                os.kill(self.pid, signal.SIGTERM)
             if not announced:
                 self.announce()
                 announced = True
@@ -89,7 +103,7 @@ class Foreground:
                 continue
             if self.ending:
                 return 0
-            print("supervisor was killed: starting it again.", flush=True)
+            say("supervisor was killed: starting it again.")
             self.await_orphans()
 
     def await_orphans(self) -> None:
@@ -116,7 +130,7 @@ def _session(pid: int) -> int:
 
 def main(argv: list[str]) -> int:
     """Run until asked to end."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     foreground = Foreground(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, foreground.on_signal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -39,8 +41,17 @@ def test_apps_answer_while_the_platform_is_interrupted_and_nothing_is_left_after
     assert second.password == "" or "first start" in second.password or "as set" in second.password
     assert second.get("stay")[0] == 200
     assert second.call("GET", "/api/v1/apps/stay")[1]["app"] == "stay"
-    assert "nothing is left" in trial.down(second)
-    assert doctor.leftovers(second.state) == []
+    supervisord = int((folder / "run/supervisord.pid").read_text())
+    foreground = records.read(folder / "run/up.json")
+    assert foreground is not None
+    os.kill(foreground["pid"], signal.SIGKILL)
+    assert records.wait_for_end(supervisord, 20), "supervisor outlived a killed make up"
+    assert second.get("stay")[0] == 200
+    third = trial.up(folder, first.port)
+    trial.interrupt(third)  # at the very moment of "ready"
+    assert third.get("stay")[0] == 200
+    assert "nothing is left" in trial.down(third)
+    assert doctor.leftovers(third.state) == []
     assert not [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.daemons import IMAGE, Daemon, build_image, dockerd, moorage
+from bench.engine_start import starts
 from bench.rows import Row, p50
 
 RUNS = 20
@@ -110,8 +111,16 @@ def load_row(ours: Daemon, peer: Daemon | None) -> Row:
     return Row(name="load of a 200 MB image", value=value, peer=other, unit="s", budget=0.7, ratio=True)
 
 
+def start_rows(ours: Daemon) -> Iterator[Row]:
+    """The engine's API alone: start with network, from the call to the program."""
+    for pause_s, budget in ((0.0, 15), (0.05, 25)):
+        _create, start, _both = starts(ours.socket, IMAGE, 50, pause_s)
+        yield Row(name=f"engine API: {start.what}, p50", value=start.p50, unit="ms", budget=budget)
+
+
 def rows() -> Iterator[Row]:
     """All rows, both engines running side by side."""
     with moorage() as ours, dockerd() as peer:
+        yield from start_rows(ours)
         for measure in (run_row, exec_row, memory_row, log_row, load_row):
             yield measure(ours, peer)

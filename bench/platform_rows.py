@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.daemons import build_image
+from bench.daemons import build_image, docker_cli
 from bench.engine_rows import pss_bytes
 from bench.rows import Row, p50, percentile
 from scripts import records, trial
@@ -99,6 +100,28 @@ def failures_while_deploying(platform: trial.Trial, archive: Path) -> Row:
     )
 
 
+def answer_times(platform: trial.Trial, seconds: float) -> list[float]:
+    """Seconds each call of the portal's list of apps takes, one after another."""
+    found, ends = [], time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        started = time.perf_counter()
+        platform.call("GET", "/api/v1/apps")
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def portal_beside_a_fork_bomb(platform: trial.Trial) -> Row:
+    """The portal's p95 while an app tries to fork without end, beside its p95 when idle."""
+    instance = platform.call("GET", "/api/v1/apps/bench/instances")[1][0]["id"]
+    idle = percentile(answer_times(platform, 5), 0.95)
+    bomb = ["exec", instance, "timeout", "8", "sh", "-c", "b() { b | b & }; b; sleep 8"]
+    command = [docker_cli(), "-H", f"unix://{platform.engine_socket}", *bomb]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        busy = percentile(answer_times(platform, 5), 0.95)
+    name = "portal's p95 during a fork bomb, beside idle"
+    return Row(name=name, value=1000 * busy, peer=1000 * idle, unit="ms", budget=2, ratio=True)
+
+
 def second_up() -> Row:
     """`make up` on a state folder that was up before."""
     folder = Path(tempfile.mkdtemp(prefix="moorage-bench-", dir="/var/tmp"))
@@ -124,4 +147,5 @@ def rows() -> Iterator[Row]:
         yield Row(name="deploy call to first 200, p95", value=percentile(deploys, 0.95), unit="s", budget=1)
         yield Row(name="roll back, p95", value=percentile(rollbacks, 0.95), unit="s", budget=1)
         yield failures_while_deploying(platform, archive)
+        yield portal_beside_a_fork_bomb(platform)
     yield second_up()

@@ -47,7 +47,10 @@ def _hosts() -> str:
         return "There is no host. Run `manage.py bootstrap`."
     now = timezone.now()
     silent = [h.name for h in hosts if h.seen_at is None or (now - h.seen_at).total_seconds() > HOST_SILENT_S]
-    return f"No report for {HOST_SILENT_S} s from: {', '.join(silent)}." if silent else ""
+    if silent:
+        return f"No report for {HOST_SILENT_S} s from: {', '.join(silent)}."
+    mute = [h.name for h in hosts if not h.facts.get("engine_answers")]
+    return f"The engine does not answer on: {', '.join(mute)}. Its log says why." if mute else ""
 
 
 def _ingress() -> str:

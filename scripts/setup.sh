@@ -18,6 +18,7 @@ if [ "$kind" = dev ]; then
     wanted="$wanted
 chromium	chromium	browser tests
 busybox	busybox-static	the demo image
+docker	docker.io	the command line that the engine is tested with
 skopeo	skopeo	a peer that reads and writes images
 umoci	umoci	a peer that writes OCI layouts
 /usr/lib/postgresql	postgresql	tests run on PostgreSQL too

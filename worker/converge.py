@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 TICK_S = 15.0
 PASSING_S = 0.15  # a passing state (pulling, starting) is reported when it lasts longer than this
 RETRY_INGRESS_S = 0.3
+RETRY_ENGINE_S = 0.5
 RETRY_PORTAL_S = 1.0
 
 
@@ -127,8 +128,10 @@ class Converger:
         try:
             containers = {c.name: c for c in await self._hands.quick(self._engine.containers)}
         except EngineFault as error:
-            self._complete = self._say("engine", error)
+            self._complete, self._dirty, self._news = self._say("engine", error), True, True
+            asyncio.get_running_loop().call_later(RETRY_ENGINE_S, self._wake.set)
             return
+        self._news = self._news or not self._complete
         self._complete = not self._say("engine", None)
         for instance in desired.instances:
             await self._observe(instance, containers.get(instance.id))

@@ -43,8 +43,8 @@ def apply_report(host: Host, report: Report) -> dict[str, Any]:
 def _write(host: Host, report: Report) -> set[int]:
     now = timezone.now()
     seen: dict[str, Any] = {"seen_at": now, "route_reported": report.route_generation}
-    if report.facts is not None:
-        seen["facts"] = report.facts.to_json()
+    facts = host.facts if report.facts is None else report.facts.to_json()
+    seen["facts"] = {**facts, "engine_answers": report.complete}
     Host.objects.filter(pk=host.pk).update(**seen)
     rows = {row.pk: row for row in Instance.objects.filter(host=host)}
     changed = [rows[o.id] for o in report.instances if o.id in rows and _take(rows[o.id], o, now)]

@@ -131,3 +131,14 @@ def test_limit_hits_are_kept_and_shown_for_the_hosts_own_instances(
     )
     assert answer.status_code == 204
     assert [event.sentence for event in app.limit_events.all()] == ["killed"]
+
+
+def test_a_host_whose_engine_does_not_answer_is_not_ready(host: HostDriver, valkey: str) -> None:
+    host.report(facts=True)
+    assert Client().get("/readyz").json()["checks"]["hosts"] == "ok"
+    host.report(complete=False)
+    answer = Client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["hosts"] == "The engine does not answer on: local. Its log says why."
+    host.report()
+    assert Client().get("/readyz").json()["checks"]["hosts"] == "ok"

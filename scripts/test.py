@@ -17,6 +17,10 @@ GROUPS = (
     ("lint", ["-m", "scripts.lint"]),
     ("unit", ["-m", "pytest", "-n", "2", "-m", "not root and not e2e", "tests"]),
     ("root", ["-m", "pytest", "-m", "root and not e2e", "tests"]),
+    (
+        "vm",
+        ["scripts/vm.py", "--install", "--", str(PYTHON), "-m", "pytest", "-m", "root and vm", "tests/runtime/root"],
+    ),
     ("e2e", ["-m", "pytest", "-m", "e2e", "tests"]),
 )
 

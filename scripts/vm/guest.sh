@@ -25,6 +25,9 @@ mount -o loop /run/vm/scratch/state.img /run/vm/state
 # Everything takes six to ten times longer here than the tests' own time limits expect.
 export PYTEST_ADDOPTS="-o timeout=900 -p no:cacheprovider ${PYTEST_ADDOPTS:-}"
 export MOORAGE_TEST_STATE=/run/vm/state MOORAGE_TEST_VM=1
+case $FOLDER in
+/tmp/*) mkdir -p "$FOLDER" && mount --bind "/run/vm/tmp/${FOLDER#/tmp/}" "$FOLDER" ;;
+esac
 cd "$FOLDER" || finish 125
 bash $out/command 2>&1 </dev/null | cat >/dev/ttyS1
 finish "${PIPESTATUS[0]}"

@@ -6,6 +6,7 @@ root: paths are opened with RESOLVE_IN_ROOT.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -99,6 +100,8 @@ def target_inside(root_fd: int, path: str, *, folder: bool) -> int:
         return open_inside(root_fd, path)
     except FileNotFoundError:
         pass
+    with contextlib.suppress(FileNotFoundError, FileExistsError):  # a folder on the way is missing, or a link dangles
+        return _make_last(root_fd, path, folder=folder)
     done: list[str] = []
     rest = [part for part in PurePosixPath(path).parts if part != "/"]
     links = 0
@@ -117,6 +120,19 @@ def target_inside(root_fd: int, path: str, *, folder: bool) -> int:
         done = [] if link.startswith("/") else done
         rest = [part for part in PurePosixPath(link).parts if part != "/"] + rest
     return open_inside(root_fd, "/".join(done))
+
+
+def _make_last(root_fd: int, path: str, *, folder: bool) -> int:
+    """Make the last component below folders that are there, as most targets are; FileExistsError for a dangling link."""
+    head, _, name = path.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    parent = open_inside(root_fd, head)
+    try:
+        _make_entry(parent, name, folder=folder)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
 
 
 def _step(root_fd: int, done: list[str], name: str, *, folder: bool) -> str | None:

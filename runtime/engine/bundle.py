@@ -186,25 +186,17 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
     return replace(spec, process=replace(spec.process, oom_score_adj=host.oom_score_adj))
 
 
-def write_bundle(folder: Path, spec: Spec, record: Record) -> None:
-    """Write config.json and the host's three files, as far as they are known before the network is joined.
-
-    Without fsync: what a power cut takes is made again at the next start.
-    """
-    (folder / "hostname").write_text(hostname(record) + "\n")
-    write_names(folder, record, address="", resolv="")
-    (folder / "config.json").write_text(encoded(spec))
-
-
-def write_names(folder: Path, record: Record, *, address: str, resolv: str) -> None:
-    """Write hosts and resolv.conf in place: the container may have them mounted already, and runs only after this."""
+def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, resolv: str) -> None:
+    """Write config.json and the host's three files. Without fsync: what a power cut takes is made again at the next start."""
     name = hostname(record)
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", *_extra(record)]
     if address:
         full = f"{name}.{record.config.domainname}\t{name}" if record.config.domainname else name
         lines.append(f"{address}\t{full}")
     (folder / "hosts").write_text("\n".join(lines) + "\n")
+    (folder / "hostname").write_text(name + "\n")
     (folder / "resolv.conf").write_text(_resolv(record, resolv))
+    (folder / "config.json").write_text(encoded(spec))
 
 
 def encoded(spec: Spec) -> str:

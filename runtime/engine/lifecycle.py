@@ -103,9 +103,7 @@ class Lifecycle:
             readonly=record.host.read_only,
         )
         undo.push_async_callback(self.leave_network, container)
-        sandbox, plan = await asyncio.gather(self._sandbox(container), prepare)
-        joining = asyncio.create_task(self._join_network(container, sandbox))  # beside what the launcher does
-        undo.push_async_callback(_over, joining)
+        (sandbox, endpoint), plan = await asyncio.gather(self.join_network(container), prepare)
         spec = bundle.make_spec(
             record,
             root=core.cgroup_root,
@@ -113,18 +111,12 @@ class Lifecycle:
             netns=sandbox.path if sandbox else None,
             device=core.device,
         )
-        bundle.write_bundle(container.folder, spec, record)
+        resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
+        bundle.write_bundle(container.folder, spec, record, address=endpoint.address if endpoint else "", resolv=resolv)
         plan.write(container.folder / "root.json")
         for name in (EXIT, STATE):
             (container.folder / name).unlink(missing_ok=True)
         launched = await core.launcher.launch(self.launch_request(container))
-        try:
-            endpoint = await joining
-        except BaseException:
-            await launched.abandon()
-            raise
-        resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
-        bundle.write_names(container.folder, record, address=endpoint.address if endpoint else "", resolv=resolv)
         state = OciState.read(container.folder)
         container.init = state.init if state else None
         container.cgroup = spec.linux.cgroups_path
@@ -158,21 +150,20 @@ class Lifecycle:
             await launched.abandon()
             raise
 
-    async def _sandbox(self, container: Container) -> Sandbox | None:
-        """The container's sandbox: what a restart left standing is used again. None for the host's own network."""
-        if container.record.host.network_mode == "host":
-            return None
-        return self._core.networks.sandbox(container.id) or await self.parking.sandbox(container.id)
-
-    async def _join_network(self, container: Container, sandbox: Sandbox | None) -> Endpoint | None:
-        """The endpoint of the sandbox; one that a restart left standing is used again, with its address."""
+    async def join_network(self, container: Container) -> tuple[Sandbox | None, Endpoint | None]:
+        """The container's sandbox and endpoint; what a restart left standing is used again, with its address."""
         core, record = self._core, container.record
         mode = record.host.network_mode
-        if sandbox is None or mode == "none":
-            return None
-        kept = core.networks.endpoints(record.id)
-        if kept:
-            return kept[0]
+        if mode == "host":
+            return None, None
+        sandbox = core.networks.sandbox(record.id)
+        if sandbox:
+            kept = core.networks.endpoints(record.id)
+            if kept or mode == "none":
+                return sandbox, kept[0] if kept else None
+        sandbox = sandbox or await self.parking.sandbox(record.id)
+        if mode == "none":
+            return sandbox, None
         resources = record.host.resources
         endpoint = await core.networks.connect(
             sandbox,
@@ -189,7 +180,7 @@ class Lifecycle:
                 port, _, protocol = text.partition("/")
                 if (int(port), protocol) not in taken:
                     bindings.append(Published(container_port=int(port), protocol="udp" if protocol == "udp" else "tcp"))
-        return await core.networks.publish(endpoint, bindings) if bindings else endpoint
+        return sandbox, await core.networks.publish(endpoint, bindings) if bindings else endpoint
 
     async def leave_network(self, container: Container) -> None:
         """Give the sandbox back, with addresses, names and ports."""
@@ -367,10 +358,3 @@ def host_resolv() -> str:
 def pid_of(container: Container) -> int:
     """The host's pid of the container's first process; 0 when it does not run."""
     return container.init.pid if container.init and container.state.is_live else 0
-
-
-async def _over(task: asyncio.Task[Endpoint | None]) -> None:
-    """Wait for a task whose result nobody wants any more."""
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()

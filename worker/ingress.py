@@ -67,12 +67,15 @@ class Gateway:
 
     def reload(self) -> None:
         """Tell the master to start a worker with the files as they are, and wait until that one answers. Open connections
-        stay with the old worker."""
+        stay with the old worker. A master that has just forked a worker executes itself anew and refuses for a moment."""
         wanted = skeleton_digest(self._settings, self.table.slots)
-        self._master.ask("reload")
+        asked = False
         deadline = time.monotonic() + RELOAD_TIMEOUT_S
         while time.monotonic() < deadline:
             with contextlib.suppress(IngressFault):
+                if not asked:
+                    self._master.ask("reload")
+                    asked = True
                 if self._runtime.config_digest() == wanted:
                     return
             time.sleep(0.02)  # 2.6 tells of the end of a reload by nothing else

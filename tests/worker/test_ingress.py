@@ -189,6 +189,19 @@ def test_backends_that_run_out_are_added_by_a_reload_without_losing_what_is_ther
         assert word(ingress.get(f"a{SLOTS_STEP - 1}.localhost")) == "one"
 
 
+def test_a_master_that_refuses_for_a_moment_is_asked_again(ingress: Host) -> None:
+    socket_file = ingress.config.haproxy_master
+    aside = socket_file.with_name("aside")
+    with serving("one") as one, ThreadPoolExecutor(1) as pool:
+        socket_file.rename(aside)
+        routed = pool.submit(ingress.route, *(app(f"a{n}", one) for n in range(SLOTS_STEP + 1)))
+        with pytest.raises(TimeoutError):
+            routed.result(0.3)
+        aside.rename(socket_file)
+        routed.result(10)
+        assert word(ingress.get(f"a{SLOTS_STEP}.localhost")) == "one"
+
+
 def test_an_open_connection_holds_its_server_until_it_ends(ingress: Host) -> None:
     with serving("slow", slow_s=0.6) as slow, serving("new") as new, ThreadPoolExecutor(1) as pool:
         ingress.route(app("hello", slow))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -19,7 +20,14 @@ from worker.config import WorkerConfig, load
 from worker.ingress import Gateway, gateway
 from worker.ingress_table import AppRoute, Server
 
-PORTS = iter(range(18_220, 18_299))
+
+def _free(port: int) -> bool:
+    """Nobody listens there. HAProxy would share it (SO_REUSEPORT) with another HAProxy without a word."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+PORTS = filter(_free, range(18_220, 18_299))
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -99,7 +107,7 @@ class Host:
         return cls(load({"MOORAGE_STATE": f"{folder}/state", "MOORAGE_RUN": f"{folder}/run", "MOORAGE_PORT": port}))
 
     def start(self) -> None:
-        """Start HAProxy with the files as they are and wait until it answers."""
+        """Start HAProxy with the files as they are and wait until worker and master answer on their sockets."""
         command = [
             "haproxy",
             "-W",
@@ -110,13 +118,10 @@ class Host:
         ]
         self.process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline, "HAProxy did not come up"
-                time.sleep(0.01)
+        while not (_answers(self.config.haproxy_socket) and _answers(self.config.haproxy_master)):
+            assert self.process.poll() is None, "HAProxy ended"
+            assert time.monotonic() < deadline, "HAProxy did not come up"
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Kill it, master and workers."""
@@ -140,6 +145,16 @@ class Host:
     def route(self, *routes: AppRoute) -> None:
         """Apply routes."""
         self.gateway.apply(routes)
+
+
+def _answers(admin: Path) -> bool:
+    """Whether HAProxy's process at this socket says something. A master that has not yet executed itself anew does not."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(1)
+        asking.connect(str(admin))
+        asking.sendall(b"show version\n")
+        return bool(asking.recv(100))
+    return False
 
 
 @contextmanager

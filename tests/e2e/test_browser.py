@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +173,47 @@ def test_the_list_of_apps_follows_a_deployment_of_a_pipeline(
     expect(row.locator(".status")).to_have_text("Nothing deployed")
     assert platform.deploy("listed", demo_archive)[0] == 201
     expect(row.locator(".status")).to_have_text("Live", timeout=10_000)
+
+
+KERNEL_LIMITS = """
+cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | head -n 1
+cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu*/cpu.cfs_quota_us 2>/dev/null | head -n 1 | cut -d ' ' -f 1
+df -k / | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4
+"""
+
+
+def kernel_limits(platform: Trial, instance: str) -> tuple[int, int, int]:
+    """Memory (bytes), CPU (microseconds in 100 ms) and free disk (bytes) as the running container itself sees them."""
+    command = ["docker", "-H", f"unix://{platform.engine_socket}", "exec", instance, "sh", "-c", KERNEL_LIMITS]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.split()
+    memory, quota, free_kib = (int(figure) for figure in said)
+    return memory, quota, free_kib * 1024
+
+
+def test_a_plan_changed_on_its_page_reaches_the_running_container_within_five_seconds(
+    portal: Portal, platform: Trial, demo_archive: Path
+) -> None:
+    assert platform.call("POST", "/api/v1/apps", {"app": "follows", "plan": "nano", "team": "admin"})[0] == 201
+    assert platform.deploy("follows", demo_archive)[0] == 201
+    before = platform.call("GET", "/api/v1/plans/nano")[1]
+    [instance] = [i["id"] for i in platform.call("GET", "/api/v1/apps/follows/instances")[1]]
+    _, _, free_bytes = kernel_limits(platform, instance)
+    portal.page.goto(f"{platform.url}/operator/plans/nano")
+    portal.page.get_by_label("CPU", exact=True).fill("0.35")
+    portal.page.get_by_label("Memory", exact=True).fill("112")
+    portal.page.get_by_label("Writable layer").fill(f"{(before['disk_bytes'] + (64 << 20)) / (1 << 30):.3f}")
+    try:
+        saved = time.monotonic()
+        portal.page.get_by_role("button", name="Save as version").click()
+        seen = kernel_limits(platform, instance)
+        while not (seen[:2] == (112 << 20, 35_000) and seen[2] > free_bytes + (60 << 20)):
+            assert time.monotonic() - saved < 5, f"after 5 s: {seen}, before: {free_bytes} free"
+            seen = kernel_limits(platform, instance)
+        [still] = platform.call("GET", "/api/v1/apps/follows/instances")[1]
+        assert (still["id"], still["state"]) == (instance, "healthy")
+    finally:
+        kept = ("cpu_millicores", "memory_bytes", "disk_bytes")
+        platform.call("PATCH", "/api/v1/plans/nano", {name: before[name] for name in kept})
 
 
 def test_deleting_asks_for_the_name(portal: Portal, platform: Trial, demo_archive: Path) -> None:

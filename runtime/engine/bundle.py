@@ -186,8 +186,13 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
     return replace(spec, process=replace(spec.process, oom_score_adj=host.oom_score_adj))
 
 
-def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, resolv: str) -> None:
-    """Write config.json and the host's three files. Without fsync: what a power cut takes is made again at the next start."""
+def write_config(folder: Path, spec: Spec) -> None:
+    """Write config.json. Without fsync: what a power cut takes is made again at the next start."""
+    (folder / "config.json").write_text(encoded(spec))
+
+
+def write_host_files(folder: Path, record: Record, *, address: str, resolv: str) -> None:
+    """Write the three files that a container gets from the host."""
     name = hostname(record)
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", *_extra(record)]
     if address:
@@ -196,7 +201,6 @@ def write_bundle(folder: Path, spec: Spec, record: Record, *, address: str, reso
     (folder / "hosts").write_text("\n".join(lines) + "\n")
     (folder / "hostname").write_text(name + "\n")
     (folder / "resolv.conf").write_text(_resolv(record, resolv))
-    (folder / "config.json").write_text(encoded(spec))
 
 
 def encoded(spec: Spec) -> str:

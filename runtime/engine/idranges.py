@@ -17,6 +17,7 @@ class IdRanges:
     def __init__(self, seed: str) -> None:
         self._next = int(seed, 16) % SLOTS
         self._taken: set[int] = set()
+        self._next_up = 0
 
     def adopt(self, base: int) -> None:
         """Count `base` as lent: it was read from a record."""
@@ -24,6 +25,9 @@ class IdRanges:
 
     def take(self) -> int:
         """The first host id of a range that no container of this engine has; raises Conflict when all are lent."""
+        if self._next_up:
+            base, self._next_up = self._next_up, 0
+            return base
         for _ in range(SLOTS):
             base = (FIRST_SLOT + self._next) * SPAN
             self._next = (self._next + 1) % SLOTS
@@ -31,6 +35,16 @@ class IdRanges:
                 self._taken.add(base)
                 return base
         raise Conflict(f"All {SLOTS} id ranges are lent.", "Remove containers that are no longer needed.")
+
+    def prepare(self) -> int:
+        """Choose the range that `take` gives next, for something to be prepared with it. One that was chosen before stays so."""
+        self._next_up = self.take()
+        return self._next_up
+
+    @property
+    def prepared(self) -> int:
+        """What `take` gives next, 0 when nothing was prepared."""
+        return self._next_up
 
     def give_back(self, base: int) -> None:
         """End a loan; giving back twice is harmless."""

@@ -12,7 +12,7 @@ from runtime.engine import bundle
 from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
-from runtime.engine.parking import Parking
+from runtime.engine.parking import REST_S, Berth, Parking
 from runtime.engine.request import PortBinding
 from runtime.engine.state import State
 from runtime.errors import RuntimeFault
@@ -80,6 +80,7 @@ class Lifecycle:
                 await self._attach_waiting(container, launched)
                 life.started_ns = await launched.release()
                 undo.pop_all()
+                self.parking.fill(REST_S)
         except (RuntimeFault, OSError) as error:
             await self._failed(container, error)
             raise self._words(container, error) from error
@@ -103,7 +104,11 @@ class Lifecycle:
             readonly=record.host.read_only,
         )
         undo.push_async_callback(self.leave_network, container)
-        (sandbox, endpoint), plan = await asyncio.gather(self.join_network(container), prepare)
+        undo.callback(self.parking.fill, REST_S)
+        berth = None
+        if record.host.network_mode != "host" and core.networks.sandbox(record.id) is None:
+            berth = self.parking.berth(record.id_base)
+        sandbox = await self._sandbox(container, berth)
         spec = bundle.make_spec(
             record,
             root=core.cgroup_root,
@@ -111,18 +116,24 @@ class Lifecycle:
             netns=sandbox.path if sandbox else None,
             device=core.device,
         )
+        joining = asyncio.gather(self._connect(container, sandbox), prepare)
+        await asyncio.sleep(0)  # both are in their threads now, and the specification is written beside them
+        try:
+            bundle.write_config(container.folder, spec)
+        finally:
+            endpoint, plan = await joining
         resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
-        bundle.write_bundle(container.folder, spec, record, address=endpoint.address if endpoint else "", resolv=resolv)
+        bundle.write_host_files(container.folder, record, address=endpoint.address if endpoint else "", resolv=resolv)
         plan.write(container.folder / "root.json")
         for name in (EXIT, STATE):
             (container.folder / name).unlink(missing_ok=True)
-        launched = await core.launcher.launch(self.launch_request(container))
+        launched = await core.launcher.launch(self.launch_request(container, berth.crew if berth else ""))
         state = OciState.read(container.folder)
         container.init = state.init if state else None
         container.cgroup = spec.linux.cgroups_path
         return launched
 
-    def launch_request(self, container: Container) -> LaunchRequest:
+    def launch_request(self, container: Container, crew: str = "") -> LaunchRequest:
         """What the launcher is asked for; also how a living container is adopted."""
         config = container.record.config
         return LaunchRequest(
@@ -132,6 +143,7 @@ class Lifecycle:
             log=log_options(container),
             stdin=config.open_stdin,
             stdin_once=config.stdin_once,
+            crew=crew,
         )
 
     async def _attach_waiting(self, container: Container, launched: Launched) -> None:
@@ -150,20 +162,21 @@ class Lifecycle:
             await launched.abandon()
             raise
 
-    async def join_network(self, container: Container) -> tuple[Sandbox | None, Endpoint | None]:
-        """The container's sandbox and endpoint; what a restart left standing is used again, with its address."""
+    async def _sandbox(self, container: Container, berth: Berth | None) -> Sandbox | None:
+        """The container's sandbox; what a restart left standing is used again. None on the host's network."""
+        if container.record.host.network_mode == "host":
+            return None
+        return self._core.networks.sandbox(container.id) or await self.parking.sandbox(container.id, berth)
+
+    async def _connect(self, container: Container, sandbox: Sandbox | None) -> Endpoint | None:
+        """The container's endpoint, with the address it has where it was left standing. None without a network."""
         core, record = self._core, container.record
         mode = record.host.network_mode
-        if mode == "host":
-            return None, None
-        sandbox = core.networks.sandbox(record.id)
-        if sandbox:
-            kept = core.networks.endpoints(record.id)
-            if kept or mode == "none":
-                return sandbox, kept[0] if kept else None
-        sandbox = sandbox or await self.parking.sandbox(record.id)
-        if mode == "none":
-            return sandbox, None
+        if sandbox is None or mode == "none":
+            return None
+        kept = core.networks.endpoints(record.id)
+        if kept:
+            return kept[0]
         resources = record.host.resources
         endpoint = await core.networks.connect(
             sandbox,
@@ -180,7 +193,7 @@ class Lifecycle:
                 port, _, protocol = text.partition("/")
                 if (int(port), protocol) not in taken:
                     bindings.append(Published(container_port=int(port), protocol="udp" if protocol == "udp" else "tcp"))
-        return sandbox, await core.networks.publish(endpoint, bindings) if bindings else endpoint
+        return await core.networks.publish(endpoint, bindings) if bindings else endpoint
 
     async def leave_network(self, container: Container) -> None:
         """Give the sandbox back, with addresses, names and ports."""

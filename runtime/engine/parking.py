@@ -1,53 +1,97 @@
-"""A few network sandboxes made ahead of need, so that a start finds one ready. They are held by descriptors alone."""
+"""What is made ahead of need, so that a start finds it ready: network sandboxes, and one container's processes with all it shares
+with others (runtime/oci/crew.py). It is held by descriptors and processes alone and dies with the engine and its launcher."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from dataclasses import dataclass
 
 from runtime.engine.core import Core, log
-from runtime.network.model import NetworkFault, Sandbox
+from runtime.errors import RuntimeFault
+from runtime.network.model import Sandbox
 from runtime.network.wiring import Parked
 
 PARKED = 3
-REST_S = 0.02  # making one takes some milliseconds of CPU that the start which took one still needs
+REST_S = 0.002  # of quiet, so that it does not compete with the start which took one
+CLAIM_S = 10.0  # how long a crew waits for the start of the container that was created with its ids
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """A crew by its name, the sandbox it lives in and the ids it has."""
+
+    crew: str
+    sandbox: Parked
+    id_base: int
+    since: float
 
 
 class Parking:
-    """Sandboxes with an unattached link. `fill` once at the start of the engine; what is taken is replaced."""
+    """Sandboxes with an unattached link, and a berth. `fill` once at the start of the engine; what is taken is replaced."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._ready: deque[Parked] = deque()
+        self._berth: Berth | None = None
         self._filling = False
+        self._made = 0
 
-    async def sandbox(self, container_id: str) -> Sandbox:
-        """A parked sandbox for a container, or one made now. Raises NetworkFault."""
+    def berth(self, id_base: int) -> Berth | None:
+        """Take the berth if it is for the container with these ids. One that nobody came for makes room for another."""
+        berth = self._berth
+        if berth is None:
+            return None
+        if berth.id_base == id_base:
+            self._berth = None
+            return berth
+        if berth.id_base != self._core.ids.prepared and time.monotonic() - berth.since > CLAIM_S:
+            self._berth = None
+            self._ready.append(berth.sandbox)
+        return None
+
+    async def sandbox(self, container_id: str, berth: Berth | None) -> Sandbox:
+        """The berth's sandbox, a parked one, or one made now, for a container. Raises NetworkFault."""
         networks = self._core.networks
+        if berth:
+            return await networks.adopt(berth.sandbox, container_id)
         if not self._ready:
-            sandbox = await networks.create_sandbox(container_id)
-        else:
-            sandbox = await networks.adopt(self._ready.popleft(), container_id)
-        self.fill(REST_S)
-        return sandbox
+            return await networks.create_sandbox(container_id)
+        return await networks.adopt(self._ready.popleft(), container_id)
 
     def fill(self, delay_s: float = 0) -> None:
         """Make what is missing, beside everything else."""
-        if not self._filling and len(self._ready) < PARKED:
+        if not self._filling and (self._berth is None or len(self._ready) < PARKED):
             self._filling = True
+            if self._berth is None:
+                self._core.ids.prepare()  # what is created before the crew is there is still for it
             self._core.spawn(self._fill(delay_s), "park sandboxes")
 
     async def _fill(self, delay_s: float) -> None:
         try:
-            while len(self._ready) < PARKED:
-                await asyncio.sleep(delay_s)
-                self._ready.append(await self._core.networks.park())
-        except (NetworkFault, OSError) as error:
-            log.warning("no sandbox could be parked: %s", error)
+            await asyncio.sleep(delay_s)
+            while self._berth is None or len(self._ready) < PARKED:
+                if self._ready and self._berth is None:
+                    await self._park()
+                else:
+                    self._ready.append(await self._core.networks.park())
+        except (RuntimeFault, OSError) as error:
+            log.warning("nothing could be prepared ahead: %s", error)
         finally:
             self._filling = False
 
+    async def _park(self) -> None:
+        core, sandbox = self._core, self._ready.popleft()
+        self._made += 1
+        berth = Berth(str(self._made), sandbox, core.ids.prepare(), time.monotonic())
+        self._berth = berth
+        await core.launcher.park(berth.crew, sandbox.namespace.fd, berth.id_base)
+
     async def close(self) -> None:
         """Let the parked ones go."""
+        if self._berth:
+            self._ready.append(self._berth.sandbox)
+            self._berth = None
         while self._ready:
             await self._core.networks.discard(self._ready.popleft())

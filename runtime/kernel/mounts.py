@@ -24,6 +24,7 @@ ATTRIBUTES = {
     "strictatime": syscalls.MOUNT_ATTR_STRICTATIME,
 }
 _MAX_LINKS = 40
+_MAX_TRIES = 1000
 _NO_DATA = {
     "rw",
     "suid",
@@ -78,10 +79,11 @@ def set_idmap(mount_fd: int, userns_fd: int) -> None:
     syscalls.mount_setattr(mount_fd, attr_set=syscalls.MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
 
 
-def add_attributes(mount_fd: int, attrs: int, *, recursive: bool = False) -> None:
-    """Set attribute bits (MOUNT_ATTR_*)."""
+def add_attributes(mount_fd: int, attrs: int, *, recursive: bool = False, private: bool = False) -> None:
+    """Set attribute bits (MOUNT_ATTR_*); with `private` nothing that happens to the mount reaches its peers, or theirs it."""
     clear = syscalls.MOUNT_ATTR_ATIME if attrs & syscalls.MOUNT_ATTR_ATIME else 0
-    syscalls.mount_setattr(mount_fd, attr_set=attrs, attr_clr=clear, recursive=recursive)
+    propagation = syscalls.MS_PRIVATE if private else 0
+    syscalls.mount_setattr(mount_fd, attr_set=attrs, attr_clr=clear, propagation=propagation, recursive=recursive)
 
 
 def make_private() -> None:
@@ -90,7 +92,13 @@ def make_private() -> None:
 
 
 def open_inside(root_fd: int, path: str, *, flags: int = os.O_PATH) -> int:
-    """Open `path` as a process whose root is `root_fd` would; raises OSError."""
+    """Open `path` as a process whose root is `root_fd` would; raises OSError.
+
+    A mount or rename anywhere on the host while a ".." is looked up makes the kernel ask for another try (openat2(2)).
+    """
+    for _ in range(_MAX_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=syscalls.RESOLVE_IN_ROOT)
     return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=syscalls.RESOLVE_IN_ROOT)
 
 
@@ -175,6 +183,11 @@ def attach(mount_fd: int, target_fd: int) -> None:
 def attach_root(root_fd: int) -> None:
     """Attach a detached mount over "/", so that others may be attached below it; "/" still names the old root."""
     syscalls.move_mount(root_fd, syscalls.AT_FDCWD, "/")
+
+
+def open_top() -> int:
+    """An O_PATH descriptor of the mount that lies uppermost on this process's root ("/.." crosses into it)."""
+    return os.open("/..", os.O_PATH | os.O_CLOEXEC)
 
 
 def enter_root(root_fd: int) -> None:

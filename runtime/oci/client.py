@@ -44,7 +44,8 @@ class LaunchRequest:
 
     `bundle` holds `config.json` and `root.json`; `log/`, `state.json` and `exit.json` are written there. `attach` is where
     the monitor listens for attach clients (≤ 107 bytes). With `stdin` the program gets a pipe, else /dev/null;
-    `stdin_once` closes it when the first attached client closes its half.
+    `stdin_once` closes it when the first attached client closes its half. `crew` is a parked one to be used; one that has
+    gone, or does not fit, costs only time.
     """
 
     id: str
@@ -53,6 +54,7 @@ class LaunchRequest:
     log: LogOptions = field(default_factory=LogOptions)
     stdin: bool = False
     stdin_once: bool = False
+    crew: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,17 @@ class LauncherClient:
         (request.bundle / EXIT).unlink(missing_ok=True)
         return await self._ask("launch", request, request.bundle / EXIT)
 
+    async def park(self, crew: str, netns: int, id_base: int) -> None:
+        """Prepare a container ahead of its launch: its processes, its namespaces and what all containers have mounted.
+
+        It is for the one with ids from `id_base` in the network namespace `netns` (a descriptor) whose launch names `crew`.
+        It replaces the one before and dies with the launcher. Raises OSError when there is none.
+        """
+        await self.start()
+        assert self._socket
+        packet = json.dumps({"op": "park", "crew": crew, "id_base": id_base}).encode()
+        handshake.send_packet(self._socket, packet, [netns])
+
     async def exec(self, request: ExecRequest) -> Launched:
         """Make a further process in a container up to its gate. Raises StartFailed."""
         return await self._ask("exec", request, request.bundle / EXEC_FOLDER / f"{request.id}.json")
@@ -262,7 +275,8 @@ class LauncherClient:
         body = os.memfd_create("request")
         try:
             os.write(body, json.dumps(asdict(request), default=str).encode())
-            packet = json.dumps({"op": op}).encode()
+            crew = request.crew if isinstance(request, LaunchRequest) else ""
+            packet = json.dumps({"op": op, "crew": crew}).encode()
             for attempt in (1, 2):
                 await self.start()
                 assert self._socket

@@ -14,7 +14,7 @@ from typing import Any
 from runtime.errors import RuntimeFault
 from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import handshake, lifecycle, program
+from runtime.oci import crew, handshake, program
 from runtime.oci.session import Phase, Pipes, Session
 from runtime.oci.spec import Spec, User
 from runtime.oci.state import CONFIG, ExitRecord, State
@@ -36,7 +36,7 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
     bundle = Path(request["bundle"])
     spec = _adapted(Spec.read(bundle / CONFIG), request)
     pipes = Pipes.make(stdin=request["stdin"])
-    lifecycle.own(pipes.theirs, spec.linux.uid_mappings[0].host_id)
+    crew.own(pipes.theirs, spec.linux.uid_mappings[0].host_id)
     pid, gate = _start(spec, bundle, pipes)
     pidfd = os.pidfd_open(pid)
     pipes.close_theirs()
@@ -73,7 +73,7 @@ def _adapted(spec: Spec, request: dict[str, Any]) -> Spec:
 
 
 def _start(spec: Spec, bundle: Path, pipes: Pipes) -> tuple[int, socket.socket]:
-    with lifecycle.step("2 join"):
+    with crew.step("2 join"):
         state = State.read(bundle)
         init = state.init.open() if state and state.started_ns else None
         if state is None or init is None:
@@ -86,7 +86,7 @@ def _start(spec: Spec, bundle: Path, pipes: Pipes) -> tuple[int, socket.socket]:
         theirs.close()
         for fd in (init, *doors):
             os.close(fd)
-    with lifecycle.step("3 limits"):
+    with crew.step("3 limits"):
         program.limit(pid, spec.process)
         handshake.try_send(ours, handshake.Mapped())
     return pid, ours

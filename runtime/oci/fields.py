@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from runtime.errors import RuntimeFault
 
@@ -24,67 +25,127 @@ def json_name(field: dataclasses.Field[Any]) -> str:
     return head + "".join(word.title() for word in rest)
 
 
-@cache
-def _plan(kind: type[Any]) -> tuple[tuple[str, str, Any], ...]:
-    """Name, JSON name and type of each field: looked up once, since each maker reads a whole configuration."""
-    hints = typing.get_type_hints(kind)
-    return tuple((field.name, json_name(field), hints[field.name]) for field in dataclasses.fields(kind))
+type Decoder = Callable[[Any], Any]
+
+
+class _Wrong(Exception):
+    """A value of the wrong kind, `path` below where it was looked for."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.words = words
+        self.path = ""
+
+    def below(self, part: str) -> Self:
+        self.path = part + self.path
+        return self
 
 
 def decode[T](kind: type[T], data: Any, where: str) -> T:
     """Build a dataclass from a JSON object; unknown keys are ignored, wrong types raise SpecFault."""
-    if not isinstance(data, dict):
-        raise SpecFault(f"{where} is {type(data).__name__}, not an object.")
-    found = {
-        name: _value(hint, data[key], f"{where}.{key}")
-        for name, key, hint in _plan(typing.cast(Any, kind))
-        if data.get(key) is not None
-    }
     try:
-        return kind(**found)
-    except TypeError as error:
-        raise SpecFault(f"{where} lacks a field: {error}.") from None
+        found: T = _decoder(typing.cast(Any, kind))(data)
+    except _Wrong as error:
+        raise SpecFault(f"{where}{error.path} {error.words}.") from None
+    return found
 
 
-def _value(kind: Any, data: Any, where: str) -> Any:
+@cache
+def _decoder(kind: Any) -> Decoder:
+    """What makes a value of a type; looked up once, since each start reads a whole configuration three times."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _value(next(a for a in args if a is not type(None)), data, where)
+        return _decoder(next(a for a in args if a is not type(None)))
     if origin is tuple:
-        if not isinstance(data, list):
-            raise SpecFault(f"{where} is {type(data).__name__}, not a list.")
-        if args[0] is str and all(type(item) is str and "\0" not in item for item in data):
-            return tuple(data)  # the most of a configuration: lists of names, with nothing to say about any
-        return tuple(_value(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+        return _strings if args[0] is str else _tuple_of(_decoder(args[0]))
     if origin is dict:
-        if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
-            raise SpecFault(f"{where} is not an object of strings.")
-        return dict(data)
+        return _texts
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return decode(kind, data, where)
-    return _scalar(kind, data, where)
+        return _object_of(kind)
+    return _scalar_of(kind)
 
 
-def _scalar(kind: type[Any], data: Any, where: str) -> Any:
-    if type(data) is not kind:
-        raise SpecFault(f"{where} is {type(data).__name__}, not {kind.__name__}.")
-    if kind is str and "\0" in data:
-        raise SpecFault(f"{where} has a NUL byte.")
-    return data
+def _object_of(kind: type[Any]) -> Decoder:
+    hints = typing.get_type_hints(kind)
+    plan = [(field.name, json_name(field), _decoder(hints[field.name])) for field in dataclasses.fields(kind)]
+
+    def make(data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise _Wrong(f"is {type(data).__name__}, not an object")
+        found = {}
+        get = data.get
+        for name, key, decoder in plan:
+            item = get(key)
+            if item is not None:
+                try:
+                    found[name] = decoder(item)
+                except _Wrong as error:
+                    raise error.below(f".{key}") from None
+        try:
+            return kind(**found)
+        except TypeError as error:
+            raise _Wrong(f"lacks a field: {error}") from None
+
+    return make
+
+
+def _tuple_of(decoder: Decoder) -> Decoder:
+    def make(data: Any) -> Any:
+        if not isinstance(data, list):
+            raise _Wrong(f"is {type(data).__name__}, not a list")
+        found = []
+        for item in data:
+            try:
+                found.append(decoder(item))
+            except _Wrong as error:
+                raise error.below(f"[{len(found)}]") from None
+        return tuple(found)
+
+    return make
+
+
+def _strings(data: Any) -> tuple[str, ...]:
+    """The most of a configuration: lists of names, with nothing to say about any."""
+    if isinstance(data, list) and all([type(item) is str for item in data]) and "\0" not in "".join(data):  # noqa: C419
+        return tuple(data)
+    found: tuple[str, ...] = _tuple_of(_decoder(str))(data)
+    return found
+
+
+def _texts(data: Any) -> dict[str, str]:
+    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+        raise _Wrong("is not an object of strings")
+    return dict(data)
+
+
+def _scalar_of(kind: type[Any]) -> Decoder:
+    def make(data: Any) -> Any:
+        if type(data) is not kind:
+            raise _Wrong(f"is {type(data).__name__}, not {kind.__name__}")
+        if kind is str and "\0" in data:
+            raise _Wrong("has a NUL byte")
+        return data
+
+    return make
 
 
 def encode(value: Any) -> dict[str, Any]:
     """A dataclass as a JSON object; None and empty tuples, objects and texts are left out (they decode to the same)."""
     return {
-        json_name(field): _plain(item)
-        for field in dataclasses.fields(value)
-        if (item := getattr(value, field.name)) is not None and item != () and item != {} and item != ""
+        key: _plain(item)
+        for name, key in _names(typing.cast(Any, type(value)))
+        if (item := getattr(value, name)) is not None and item != () and item != {} and item != ""
     }
 
 
+@cache
+def _names(kind: type[Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((field.name, json_name(field)) for field in dataclasses.fields(kind))
+
+
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return encode(value)
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value
+    return encode(value) if dataclasses.is_dataclass(value) else value

@@ -1,6 +1,6 @@
 """Messages between engine, launcher, monitor and init: one JSON packet on a SEQPACKET socket, descriptors beside it.
 
-`Ready`, `Started` and `Failed` travel upwards, `Mapped`, `Mounts` and `Go` downwards. What the far end's closing means is
+`Cloned`, `Ready`, `Started` and `Failed` travel upwards, `Mapped`, `Order`, `Groups`, `Mounts` and `Go` downwards. What the far end's closing means is
 said at the step that waits for it.
 """
 
@@ -34,12 +34,16 @@ class StartFailed(RuntimeFault):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The maker's word to the monitor: an init waits at its gate. Its pidfd and the gate's socket come beside it."""
+    """The maker's word to the monitor: an init waits at its gate. Its pidfd and the gate's socket come beside it.
+
+    `children` are further ones of the monitor, which have ended.
+    """
 
     init_pid: int
     cgroup: str
     loop: str = ""
     notes: tuple[str, ...] = ()
+    children: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,24 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """The init's ids are mapped and it is in its groups."""
+    """The init's ids are mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The container to become: descriptors of its `config.json`, stdout, stderr and, where there is one, stdin come beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups are made; descriptors to get in come beside it: doors on v1, the group's folder on v2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """What was ordered cloned the init, in its group, and ends; its pidfd comes beside it."""
+
+    init_pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +120,11 @@ class Go:
     """The start gate opens."""
 
 
-type Message = Made | Ready | Started | Failed | Mapped | Mounts | Go
+type Message = Made | Ready | Started | Failed | Mapped | Order | Groups | Cloned | Mounts | Go
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Made, Ready, Started, Failed, Mapped, Mounts, Go)}
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Made, Ready, Started, Failed, Mapped, Order, Groups, Cloned, Mounts, Go)
+}
 
 
 def encode(message: Message) -> bytes:

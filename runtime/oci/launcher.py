@@ -10,16 +10,16 @@ import contextlib
 import gc
 import json
 import os
-import select
 import signal
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from runtime.kernel import process, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import default, execution, handshake, lifecycle, limits, maker, monitor, mountplan, seccomp_profile
+from runtime.oci import crew, default, execution, handshake, lifecycle, limits, maker, monitor, seccomp_profile, stage
 from runtime.oci.logfile import LogFile
 from runtime.oci.session import Pipes, Session
 from runtime.oci.spec import Spec
@@ -30,12 +30,22 @@ READY = b"ready"
 _BALLAST: list[bytes] = []
 _BALLAST_OBJECTS = 200
 _WARM_FOLDER = "/run/moorage-launcher-"  # below a folder that is root's alone
-PARK_AFTER_S = 0.003  # of quiet, so that parking does not compete with the start just asked for
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """A monitor that was forked ahead, with its maker and crew; it ends when the socket to it closes."""
+
+    name: str
+    sock: socket.socket
 
 
 def main(fd: int) -> None:
-    """Serve requests from the SEQPACKET socket `fd`: a JSON packet {"op": …}, beside it the control socket and a memfd
-    with the request as JSON."""
+    """Serve requests from the SEQPACKET socket `fd`: a JSON packet {"op": …}, and descriptors beside it.
+
+    "launch" and "exec" bring the control socket and a memfd with the request as JSON; "launch" may name the parked crew to
+    take in "crew". "park" brings a network namespace, names the crew and its ids, and replaces the one before.
+    """
     engine = socket.socket(fileno=fd)
     engine.set_inheritable(False)
     process.set_name("moorage-launch")
@@ -47,39 +57,60 @@ def main(fd: int) -> None:
     syscalls.immortalize()
     gc.freeze()
     engine.send(READY)
-    spare: socket.socket | None = None
+    parked: _Parked | None = None
     while True:
-        if spare is None and not select.select([engine], [], [], PARK_AFTER_S)[0]:
-            spare = _park(engine)
         packet, fds = handshake.receive_packet(engine)
         if not packet:
             os._exit(0)  # nothing to tidy up, and immortal objects need no farewell
-        op = json.loads(packet)["op"]
-        if op == "launch" and spare is not None and _hand_over(spare, fds):
-            spare.close()
-            spare = None
-            continue
-        _serve(op, fds, [engine, spare] if spare else [engine])
+        order = json.loads(packet)
+        op = order["op"]
+        if op == "park":
+            if parked:
+                parked.sock.close()
+            parked = _park(order, fds, engine)
+        elif op == "launch" and parked and order["crew"] == parked.name and _hand_over(parked.sock, fds):
+            parked.sock.close()
+            parked = None
+        else:
+            _serve(op, fds, [engine, parked.sock] if parked else [engine])
 
 
-def _park(engine: socket.socket) -> socket.socket:
-    """Fork a monitor ahead, with a maker of its own: two forks and their first page faults that no start waits for.
-
-    It ends when the returned socket closes, with the launcher at the latest.
-    """
+def _park(order: dict[str, Any], fds: list[int], engine: socket.socket) -> _Parked:
+    """Fork a monitor ahead, with a maker and a crew: forks, namespaces and mounts that no start waits for."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    (netns,) = fds
 
     def child() -> None:
         _leave_launcher(engine, ours)
-        parked = maker.park(_warm_up_spec)
-        packet, fds = handshake.receive_packet(theirs)
+        maker_ = maker.park(lambda: _gather(order["id_base"], netns))
+        os.close(netns)
+        packet, given = handshake.receive_packet(theirs)
         theirs.close()
         if packet:
-            _work("launch", fds, parked)
+            _work("launch", given, maker_)
+        else:
+            maker_.dismiss()
 
     process.fork(child)
     theirs.close()
-    return ours
+    os.close(netns)
+    return _Parked(order["crew"], ours)
+
+
+def _gather(id_base: int, netns: int) -> crew.Crew | None:
+    """In a parked maker: a crew for any container with these ids, in that network; None, and said, when there can be none."""
+    _warm_up_spec()
+    options = default.Options(
+        args=("true",), hostname="", cgroups_path="parked", id_base=id_base, netns=Path(f"/proc/self/fd/{netns}")
+    )
+    spec = default.default(options)
+    try:
+        return crew.gather(spec, stage.ahead(spec, detect()))
+    except handshake.StartFailed as error:
+        os.write(2, f"no container could be prepared ahead: {error}\n".encode())
+        return None
+    finally:
+        os.close(netns)
 
 
 def _hand_over(spare: socket.socket, fds: list[int]) -> bool:
@@ -118,7 +149,7 @@ def _warm_up_spec() -> None:
     text = json.dumps(default.default(options).to_json())
     for _ in range(3):
         spec = lifecycle.checked(Spec.parse(json.loads(text)))
-        mountplan.operations(spec)
+        stage.late(spec, stage.ahead(spec, detect()))
         limits.resources_of(spec.linux.resources)
 
 

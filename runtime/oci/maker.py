@@ -19,10 +19,11 @@ from runtime.errors import RuntimeFault
 from runtime.kernel import process
 from runtime.kernel.cgroups import detect
 from runtime.oci import handshake
+from runtime.oci.crew import Crew
 from runtime.oci.lifecycle import Created, checked, create, remove_group, undo
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
-from runtime.oci.state import CONFIG, State
+from runtime.oci.state import CONFIG, STATE, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,63 +33,80 @@ class Maker:
     pid: int
     sock: socket.socket
 
+    def order(self, folder: str, pipes: Streams, control: socket.socket, attach: str) -> None:
+        """Have it make the container of a bundle."""
+        fds = [fd for fd in (control.fileno(), pipes.stdout, pipes.stderr, pipes.stdin) if fd >= 0]
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            handshake.send_packet(self.sock, json.dumps([folder, attach]).encode(), fds)
 
-def park(warm: Callable[[], None] | None = None) -> Maker:
-    """Fork a maker. `warm` is what it does while it waits, to have its memory its own before there is any hurry."""
+    def made(self, folder: str) -> Created:
+        """Wait for what it made. Raises StartFailed with everything undone."""
+        with self.sock:
+            message, got = handshake.receive(self.sock)
+        if isinstance(message, handshake.Made):
+            gate = socket.socket(fileno=got[1])
+            return Created(
+                message.init_pid, got[0], gate, message.cgroup, message.loop, list(message.notes), message.children
+            )
+        _wait_for_all()
+        if isinstance(message, handshake.Failed):
+            raise message.error()
+        remove_group(detect(), checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path)
+        Path(folder, STATE).unlink(missing_ok=True)
+        raise handshake.StartFailed("2 maker", 0, "the maker was killed")
+
+    def dismiss(self) -> None:
+        """Give up a parked one, and wait for its end."""
+        self.sock.close()
+        _wait_for_all()
+
+
+def _wait_for_all() -> None:
+    """Children of the monitor: the maker, and the init, that sees its gate close."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def park(gather: Callable[[], Crew | None] | None = None) -> Maker:
+    """Fork a maker. `gather` is what it does while it waits; it may leave it with a crew."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def child() -> None:
         ours.close()
-        if warm:
-            warm()
+        crew = gather() if gather else None
         order, fds = handshake.receive_packet(theirs)
         if order:
-            _carry_out(theirs, order, fds)
+            _carry_out(theirs, order, fds, crew)
+        elif crew:
+            crew.dismiss()
 
     pid = process.fork(child)
     theirs.close()
     return Maker(pid, ours)
 
 
-def make(maker: Maker, folder: str, pipes: Streams, control: socket.socket, attach: str) -> Created:
-    """Called by the monitor: have its maker make the container of a bundle. Raises StartFailed with everything undone."""
-    fds = [fd for fd in (control.fileno(), pipes.stdout, pipes.stderr, pipes.stdin) if fd >= 0]
-    message, got = None, list[int]()
-    with maker.sock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        handshake.send_packet(maker.sock, json.dumps([folder, attach]).encode(), fds)
-        message, got = handshake.receive(maker.sock)
-    os.waitpid(maker.pid, 0)
-    if isinstance(message, handshake.Made):
-        gate = socket.socket(fileno=got[1])
-        return Created(message.init_pid, got[0], gate, message.cgroup, message.loop, list(message.notes))
-    with contextlib.suppress(ChildProcessError):
-        while True:  # the init, that sees its gate close
-            os.waitpid(-1, 0)
-    if isinstance(message, handshake.Failed):
-        raise message.error()
-    remove_group(detect(), checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path)
-    raise handshake.StartFailed("2 maker", 0, "the maker was killed")
-
-
-def _carry_out(monitor: socket.socket, order: bytes, fds: list[int]) -> None:
+def _carry_out(monitor: socket.socket, order: bytes, fds: list[int], crew: Crew | None) -> None:
     """In the maker: make the container, write its state, hand it over; or say what failed."""
     folder, attach = json.loads(order)
     control, stdout, stderr, *rest = fds
+    bundle = Path(folder)
+    streams = Streams(rest[0] if rest else -1, stdout, stderr)
     try:
-        bundle = Path(folder)
-        spec = checked(Spec.read(bundle / CONFIG))
         with socket.socket(fileno=control) as other:
-            created = create(spec, bundle, Streams(rest[0] if rest else -1, stdout, stderr), other)
+            created = create(
+                bundle, streams, other, parked=crew, record=lambda created: _write_state(bundle, created, attach)
+            )
+        message = handshake.Made(created.pid, created.cgroup, created.loop, tuple(created.notes), created.children)
         try:
-            _write_state(bundle, created, attach)
+            handshake.send(monitor, message, [created.pidfd, created.gate.fileno()])
         except OSError:
             undo(created)
             raise
-        message = handshake.Made(created.pid, spec.linux.cgroups_path, created.loop, tuple(created.notes))
-        handshake.send(monitor, message, [created.pidfd, created.gate.fileno()])
     except (OSError, ValueError, RuntimeFault) as error:
+        (bundle / STATE).unlink(missing_ok=True)
         fault = RuntimeFault(str(error)) if isinstance(error, ValueError) else error
-        handshake.send(monitor, handshake.Failed.of("2 maker", fault))
+        handshake.try_send(monitor, handshake.Failed.of("2 maker", fault))
 
 
 def _write_state(bundle: Path, created: Created, attach: str) -> None:

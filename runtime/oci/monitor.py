@@ -37,25 +37,39 @@ def run(request: dict[str, Any], control: socket.socket, parked: Maker | None = 
 
 
 def _live(request: dict[str, Any], control: socket.socket, hand: Maker) -> None:
-    bundle, attach, options = request["bundle"], request["attach"], request["log"]
-    log = LogFile(f"{bundle}/{LOG_FOLDER}", file_bytes=options["file_bytes"], total_bytes=options["total_bytes"])
+    bundle, attach = request["bundle"], request["attach"]
     pipes = Pipes.make(stdin=request["stdin"])
-    session = Session(control=control, pipes=pipes, attach=attach, log=log, rate_bps=options["rate_bps"])
-    session.attach.stdin_once = request["stdin_once"]
+    hand.order(bundle, pipes.theirs, control, attach)
     with ExitStack() as undo:
-        undo.callback(session.attach.close)
-        created = maker.make(hand, bundle, pipes.theirs, control, attach)
-        undo.callback((Path(bundle) / STATE).unlink, missing_ok=True)
-        undo.callback(lifecycle.undo, created)
+        try:
+            session = _session(request, control, pipes)
+            undo.callback(session.attach.close)
+        finally:  # also to have something to undo
+            created = hand.made(bundle)
+            undo.callback((Path(bundle) / STATE).unlink, missing_ok=True)
+            undo.callback(lifecycle.undo, created)
         pipes.close_theirs()
         for note in created.notes:
-            log.note(note)
+            assert session.log
+            session.log.note(note)
         _say_ready(control, created)
         undo.pop_all()
+    for child in (hand.pid, *created.children):
+        os.waitpid(child, 0)
 
     started = f"{bundle}/{STARTED}"
     code, signum = session.run(created.gate, created.pidfd, lambda at: process.write_small(started, b"%d" % at))
     _end(Path(bundle), session, created, code, signum)
+
+
+def _session(request: dict[str, Any], control: socket.socket, pipes: Pipes) -> Session:
+    options = request["log"]
+    log = LogFile(
+        f"{request['bundle']}/{LOG_FOLDER}", file_bytes=options["file_bytes"], total_bytes=options["total_bytes"]
+    )
+    session = Session(control=control, pipes=pipes, attach=request["attach"], log=log, rate_bps=options["rate_bps"])
+    session.attach.stdin_once = request["stdin_once"]
+    return session
 
 
 def _end(bundle: Path, session: Session, created: lifecycle.Created, code: int, signum: int) -> None:

@@ -51,7 +51,11 @@ class Place:
 
 
 class Operation(Protocol):
-    """One step."""
+    """One step; equal ones do the same."""
+
+    @property
+    def target(self) -> str:
+        """Where, as a path in the image's root."""
 
     def execute(self, place: Place) -> None:
         """Carry it out; raises OSError with the path."""
@@ -151,12 +155,12 @@ class Link:
 class Mask:
     """Hide a path: a folder under an empty one, a file under /dev/null; nothing where it is missing."""
 
-    path: str
+    target: str
 
     def execute(self, place: Place) -> None:
         """Cover it."""
         try:
-            target = mounts.open_inside(place.root, self.path)
+            target = mounts.open_inside(place.root, self.target)
         except (FileNotFoundError, NotADirectoryError):
             return
         cover = place.empty_folder() if mounts.is_folder(target) else _inside(place, "/dev/null")
@@ -164,19 +168,19 @@ class Mask:
 
     def describe(self) -> str:
         """One line."""
-        return f"mask {self.path}"
+        return f"mask {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOnly:
     """Make a path read-only; nothing where it is missing."""
 
-    path: str
+    target: str
 
     def execute(self, place: Place) -> None:
         """Cover it by a read-only clone of itself."""
         try:
-            target = mounts.open_inside(place.root, self.path)
+            target = mounts.open_inside(place.root, self.target)
         except (FileNotFoundError, NotADirectoryError):
             return
         copy = mounts.clone("", dir_fd=target, recursive=True)
@@ -185,7 +189,7 @@ class ReadOnly:
 
     def describe(self) -> str:
         """One line."""
-        return f"make {self.path} read-only"
+        return f"make {self.target} read-only"
 
 
 def _inside(place: Place, path: str) -> int:

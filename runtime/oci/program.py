@@ -39,6 +39,11 @@ def take_streams(streams: Streams, keep: socket.socket) -> None:
     stdin = os.open("/dev/null", os.O_RDONLY) if streams.stdin < 0 else streams.stdin
     for number, fd in enumerate([os.dup(fd) for fd in (stdin, streams.stdout, streams.stderr)]):
         os.dup2(fd, number)  # from duplicates, so that no stream overwrites another's source
+    close_all_but(keep)
+
+
+def close_all_but(keep: socket.socket) -> None:
+    """Close every descriptor above 2 but the socket's."""
     kept = keep.fileno()
     if kept > 3:
         syscalls.close_range(3, kept - 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.kernel import loop, mounts, syscalls
@@ -17,34 +16,34 @@ from runtime.oci.spec import Mount, Spec
 from runtime.storage.driver import RootPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """Detached mounts by name, and the loop device of the writable layer ("" without)."""
+def host_mounts(spec: Spec) -> dict[str, int]:
+    """What the host lends: its devices and a sysfs of this process's network namespace, as detached mounts by name."""
+    handed = {f"device:{path}": mounts.clone(path) for path in _devices(spec)}
+    for clone in handed.values():
+        mounts.add_attributes(clone, mountplan.DEVICE_ATTRS, private=True)
+    if any(mount.type == "sysfs" for mount in spec.mounts):
+        handed["sysfs"] = mounts.make("sysfs", (), mountplan.SYSFS_ATTRS, source="sysfs")
+    return handed
 
-    mounts: dict[str, int]
-    loop: str = ""
 
+def build(spec: Spec, bundle: Path, plan: RootPlan | None, userns: int) -> tuple[dict[str, int], str]:
+    """Make the binds and the root: detached mounts by name, and the loop device of the writable layer ("" without).
 
-def build(spec: Spec, bundle: Path, plan: RootPlan | None, userns: int) -> Handover:
-    """Make all mounts to hand over. Changes this process's mount namespace, ids and folder: only for the helper.
-
-    `userns` is a descriptor of the container's user namespace. Without a plan the spec's `root.path` is the root.
+    Changes this process's mount namespace, ids and folder: only for the helper. `userns` is a descriptor of the container's
+    user namespace. Without a plan the spec's `root.path` is the root.
     """
     os.unshare(syscalls.CLONE_NEWNS)
     mounts.make_private()
-    handed = {f"device:{path}": mounts.clone(path) for path in _devices(spec)}
-    for clone in handed.values():
-        mounts.add_attributes(clone, mountplan.DEVICE_ATTRS)
-    if any(mount.type == "sysfs" for mount in spec.mounts):
-        handed["sysfs"] = mounts.make("sysfs", (), mountplan.SYSFS_ATTRS, source="sysfs")
-    for index, mount in enumerate(spec.mounts):
-        if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
-            handed[f"bind:{index}"] = _bind(mount, bundle, userns)
+    handed = {
+        f"bind:{index}": _bind(mount, bundle, userns)
+        for index, mount in enumerate(spec.mounts)
+        if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
+    }
     if plan is None:
         handed["root"] = _mapped(bundle / spec.root.path, userns)
-        return Handover(handed)
+        return handed, ""
     handed["root"], device = _root(plan, userns, spec.linux.uid_mappings[0].host_id)
-    return Handover(handed, device)
+    return handed, device
 
 
 def _devices(spec: Spec) -> list[str]:

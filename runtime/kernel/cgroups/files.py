@@ -12,11 +12,12 @@ from pathlib import Path
 REMOVE_DEADLINE_S = 5.0
 
 
-def write(path: Path, value: str | int) -> None:
-    """One write(2), as these files want it; the path is in the error."""
+def write(path: str | Path, *values: str | int) -> None:
+    """One write(2) for each value, as these files want it; the path is in the error."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, str(value).encode())
+        for value in values:
+            os.write(fd, str(value).encode())
     except OSError as error:
         error.filename = str(path)
         raise
@@ -24,10 +25,11 @@ def write(path: Path, value: str | int) -> None:
         os.close(fd)
 
 
-def read(path: Path) -> str:
+def read(path: str | Path) -> str:
     """The content; "" when the file is not there (a controller the kernel lacks)."""
     try:
-        return path.read_text()
+        with open(path, encoding="ascii") as file:  # noqa: PTH123
+            return file.read()
     except FileNotFoundError:
         return ""
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from runtime.kernel.cgroups import CgroupFault, DeviceRate, DeviceRule, Resources, Sample, files
@@ -46,14 +47,17 @@ class V1:
         self.mounts = mounts
         self._roots = list(dict.fromkeys(mounts[name] for name in CONTROLLERS if name in mounts))
 
-    def _file(self, path: str, name: str) -> Path:
+    def _file(self, path: str, name: str) -> str:
         controller = name.split(".", 1)[0]
-        return self.mounts.get(controller, Path("/nonexistent")) / path / name
+        return f"{self.mounts.get(controller, '/nonexistent')}/{path}/{name}"
 
     def create(self, path: str, resources: Resources) -> None:
         """See Cgroups.create. The cpuset hierarchy is used only when CPUs or memory nodes are named."""
         for root in self._roots:
-            (root / path).mkdir(parents=True, exist_ok=True)
+            try:
+                os.mkdir(f"{root}/{path}")  # noqa: PTH102  a start waits for it, and mostly only the last part is missing
+            except OSError:
+                (root / path).mkdir(parents=True, exist_ok=True)
         self.set_limits(path, resources)
 
     def _folders(self, path: str) -> list[Path]:
@@ -118,7 +122,7 @@ class V1:
     def _set_memory(self, path: str, memory: int, swap: int | None) -> None:
         limit, both = self._file(path, "memory.limit_in_bytes"), self._file(path, "memory.memsw.limit_in_bytes")
         total = -1 if memory < 0 or swap is None or swap < 0 else memory + swap
-        steps = [(limit, memory), (both, total)] if both.exists() else [(limit, memory)]
+        steps = [(limit, memory), (both, total)] if Path(both).exists() else [(limit, memory)]
         current = files.number(files.read(both)) or 1 << 62
         if memory < 0 or memory > current:
             steps.reverse()  # memory may never pass memory and swap together
@@ -155,11 +159,9 @@ class V1:
                 files.write(folder / name, value)
 
     def _set_devices(self, path: str, rules: tuple[DeviceRule, ...]) -> None:
-        for rule in rules:
-            name = "devices.allow" if rule.allow else "devices.deny"
-            major, minor = ("*" if number is None else number for number in (rule.major, rule.minor))
-            text = "a" if rule.kind == "a" else f"{rule.kind} {major}:{minor} {rule.access}"
-            files.write(self._file(path, name), text)
+        for allow, group in groupby(rules, key=lambda rule: rule.allow):
+            file = self._file(path, "devices.allow" if allow else "devices.deny")
+            files.write(file, *(_device(rule) for rule in group))
 
     def freeze(self, path: str, *, frozen: bool) -> None:
         """See Cgroups.freeze."""
@@ -195,7 +197,7 @@ class V1:
 
     def sample(self, path: str) -> Sample:
         """See Cgroups.sample."""
-        usage = int(self._file(path, "memory.usage_in_bytes").read_text())
+        usage = int(Path(self._file(path, "memory.usage_in_bytes")).read_text())
         memory = files.flat(files.read(self._file(path, "memory.stat")))
         cpu = files.flat(files.read(self._file(path, "cpu.stat")))
         moved = _totals(files.read(self._file(path, "blkio.throttle.io_service_bytes_recursive")))
@@ -266,3 +268,8 @@ def _totals(text: str) -> dict[str, int]:
         if len(words) == 3:
             sums[words[1]] = sums.get(words[1], 0) + int(words[2])
     return sums
+
+
+def _device(rule: DeviceRule) -> str:
+    major, minor = ("*" if number is None else number for number in (rule.major, rule.minor))
+    return "a" if rule.kind == "a" else f"{rule.kind} {major}:{minor} {rule.access}"

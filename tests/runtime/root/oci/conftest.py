@@ -138,8 +138,8 @@ class Room:
 
 
 def output(bundle: Path) -> str:
-    """The text of the log, without stamps and tags."""
-    lines = (bundle / "log/current").read_text().splitlines()
+    """The text of the log, without stamps and tags, up to the last line that is whole."""
+    lines = (bundle / "log/current").read_text().split("\n")[:-1]
     return "\n".join(line[22:] for line in lines if line[20] != "m")
 
 

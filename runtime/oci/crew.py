@@ -1,0 +1,244 @@
+"""A crew: an init and a helper that wait for their order, in namespaces that are made and mapped; gathered when asked for, or parked.
+
+What every container has (`/dev`, `/proc`, `/sys` with their masks) is mounted ahead by a parked crew's init (stage.py). The init
+is the process cloned here on v1. On v2, where only a clone lands in a group without a wait for readers (cgroups, `doors`), it is
+a child of that process, made when the group is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import RuntimeFault
+from runtime.kernel import namespaces, process, syscalls
+from runtime.kernel.cgroups import detect
+from runtime.kernel.cgroups.v2 import V2
+from runtime.oci import handshake, init, rootfs, stage
+from runtime.oci.program import Streams
+from runtime.oci.spec import IdMapping, Spec
+from runtime.oci.state import CONFIG, ROOT
+from runtime.storage.driver import RootPlan
+
+CLONED = ("user", "pid", "mount", "uts", "ipc")
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """`init` is the process that becomes the container's first or clones it; `gate` is the socket to it.
+
+    `helper` takes its order, and says how it went, on `helpers`. `net` is the network namespace's inode, 0 for the host's.
+    """
+
+    init: int
+    pidfd: int
+    gate: socket.socket
+    helper: int
+    helpers: socket.socket
+    ahead: stage.Plan
+    uids: tuple[IdMapping, ...]
+    gids: tuple[IdMapping, ...]
+    net: int
+
+    def fits(self, spec: Spec) -> bool:
+        """Whether this crew can make that container: its ids, its network, and what is mounted already."""
+        network = spec.linux.namespace("network")
+        net = 0 if network is None else os.stat(network.path).st_ino if network.path else -1  # noqa: PTH116
+        mapped = (self.uids, self.gids) == (spec.linux.uid_mappings, spec.linux.gid_mappings)
+        return mapped and net == self.net and stage.ahead(spec, detect()) == self.ahead
+
+    def order(self, bundle: Path, streams: Streams) -> None:
+        """Set both to work on a bundle: the init reads the specification, the helper makes the root."""
+        config = os.open(bundle / CONFIG, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            own(streams, self.uids[0].host_id)
+            given = [config, streams.stdout, streams.stderr, *([streams.stdin] if streams.stdin >= 0 else [])]
+            handshake.send(self.gate, handshake.Order(), given)
+        finally:
+            os.close(config)
+        handshake.send_packet(self.helpers, os.fsencode(bundle))  # whose mounts the init expects after its order
+
+    def admit(self, group: str) -> None:
+        """Let the init into its groups, which are made and limited."""
+        cgroups = detect()
+        doors = [cgroups.open(group)] if isinstance(cgroups, V2) else cgroups.doors(group)
+        try:
+            handshake.send(self.gate, handshake.Groups(), doors)
+        finally:
+            for door in doors:
+                os.close(door)
+
+    def admitted(self, control: socket.socket | None) -> tuple[int, int]:
+        """Pid and pidfd of the container's first process. Raises StartFailed, also when `control` closes first."""
+        if not isinstance(detect(), V2):
+            return self.init, self.pidfd
+        message, fds = _await(self.gate, control)
+        if not isinstance(message, handshake.Cloned):
+            raise handshake.StartFailed("2 clone", 0, "the init ended before it was in its group")
+        return message.init_pid, fds[0]
+
+    def helped(self) -> str:
+        """Wait for the helper's end; the loop device's name, or "". Raises StartFailed."""
+        with self.helpers:
+            message, _ = handshake.receive(self.helpers)
+        os.waitpid(self.helper, 0)
+        if isinstance(message, handshake.Ready):
+            return message.loop
+        if isinstance(message, handshake.Failed):
+            raise message.error()
+        raise handshake.StartFailed("3 root", 0, "the helper that mounts the root file system ended early")
+
+    def dismiss(self) -> None:
+        """End both, whatever they do, and what they made."""
+        self.gate.close()
+        with contextlib.suppress(handshake.StartFailed):
+            if self.helpers.fileno() >= 0:
+                self.helpers.shutdown(socket.SHUT_WR)
+                self.helped()
+        end(self.pidfd)
+
+
+def gather(spec: Spec, ahead: stage.Plan = ()) -> Crew:
+    """Clone the init and fork the helper; with `ahead`, wait until that is mounted. Raises StartFailed, all undone.
+
+    Joins the sandbox's network namespace for good; the init becomes a child of this process's parent. Only for a process
+    with one thread.
+    """
+    with contextlib.ExitStack() as acquired:
+        with step("2 network"):
+            net = _enter_network(spec)
+        with step("2 clone"):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            acquired.callback(ours.close)
+            pid, pidfd = _clone(spec, theirs, ahead)
+            acquired.callback(end, pidfd)
+            theirs.close()
+        with step("3 ids"):
+            for kind, mappings in (("uid", spec.linux.uid_mappings), ("gid", spec.linux.gid_mappings)):
+                namespaces.map_ids(pid, kind, [(m.container_id, m.host_id, m.size) for m in mappings])
+            handshake.send(ours, handshake.Mapped())
+        with step("3 root"):
+            helper, helpers = _fork_helper(spec, pid, ours, ahead)
+        crew = Crew(
+            pid, pidfd, ours, helper, helpers, ahead, spec.linux.uid_mappings, spec.linux.gid_mappings, net
+        )  # fmt: skip
+        acquired.pop_all()
+        acquired.callback(crew.dismiss)
+        if ahead:
+            await_ready(ours, helpers)
+        acquired.pop_all()
+        return crew
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Name the step that an error belongs to."""
+    try:
+        yield
+    except (OSError, RuntimeFault) as error:
+        raise handshake.Failed.of(name, error).error() from error
+
+
+def await_ready(gate: socket.socket, control: socket.socket | None = None) -> None:
+    """Until the init has done what it can; raises StartFailed, also when `control` speaks or closes first."""
+    if not isinstance(_await(gate, control)[0], handshake.Ready):
+        raise handshake.StartFailed("4 gate", 0, "the init ended early: was it killed for want of memory?")
+
+
+def _await(gate: socket.socket, control: socket.socket | None) -> tuple[handshake.Message | None, list[int]]:
+    poll = select.poll()
+    poll.register(gate, select.POLLIN)
+    if control is not None:
+        poll.register(control, select.POLLIN)
+    if gate.fileno() not in dict(poll.poll()):
+        raise handshake.StartFailed("4 gate", 0, "the start was given up")
+    message, fds = handshake.receive(gate)
+    if isinstance(message, handshake.Failed):
+        raise message.error()
+    return message, fds
+
+
+def end(pidfd: int) -> None:
+    """Kill a process and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    ended.poll()
+    with contextlib.suppress(ChildProcessError):  # in the maker it is the monitor's child
+        process.wait_pidfd(pidfd)
+    os.close(pidfd)
+
+
+def own(streams: Streams, owner: int) -> None:
+    """Give the program's pipe ends to the container's root; the init hands them on to its user."""
+    for fd in (streams.stdin, streams.stdout, streams.stderr):
+        if fd >= 0:
+            os.fchown(fd, owner, owner)
+
+
+def _enter_network(spec: Spec) -> int:
+    """Join the sandbox before the init is cloned, so that the namespace belongs to the host's user namespace."""
+    network = spec.linux.namespace("network")
+    if network is None:
+        return 0
+    if network.path:
+        namespaces.join(Path(network.path), "network")
+    else:
+        os.unshare(syscalls.CLONE_NEWNET)
+        namespaces.bring_loopback_up()
+        Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
+        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
+    return os.stat("/proc/self/ns/net").st_ino if network.path else -1  # noqa: PTH116
+
+
+def _clone(spec: Spec, theirs: socket.socket, ahead: stage.Plan) -> tuple[int, int]:
+    cgroups = detect()
+    late = ("pid",) if isinstance(cgroups, V2) else ()
+    kinds = [kind for kind in CLONED if kind not in late and spec.linux.namespace(kind)]
+    pid, pidfd = syscalls.clone3(namespaces.flags(kinds) | syscalls.CLONE_PARENT)
+    if not pid:
+        init.run(theirs, ahead, cgroups)
+    return pid, pidfd
+
+
+def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Plan) -> tuple[int, socket.socket]:
+    """Step "3 root": the helper makes mounts and sends them to the init."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def helper() -> None:
+        ours.close()
+        try:
+            userns = os.open(f"/proc/{init_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            if ahead:
+                _hand_over(gate, rootfs.host_mounts(spec))
+            order, _ = handshake.receive_packet(theirs)
+            if not order:
+                return
+            bundle = Path(os.fsdecode(order))
+            wanted = Spec.parse(json.loads((bundle / CONFIG).read_bytes()))
+            plan = RootPlan.read(bundle / ROOT) if (bundle / ROOT).exists() else None
+            handed, loop = rootfs.build(wanted, bundle, plan, userns)
+            if not ahead:
+                handed |= rootfs.host_mounts(wanted)
+            _hand_over(gate, handed)
+            handshake.send(theirs, handshake.Ready(0, 0, loop))
+        except (OSError, RuntimeFault) as error:
+            handshake.try_send(theirs, handshake.Failed.of("3 root", error))
+
+    pid = process.fork(helper)
+    theirs.close()
+    return pid, ours
+
+
+def _hand_over(gate: socket.socket, handed: dict[str, int]) -> None:
+    handshake.send(gate, handshake.Mounts(tuple(handed)), list(handed.values()))
+    for fd in handed.values():
+        os.close(fd)

@@ -1,0 +1,175 @@
+"""Containers that were prepared ahead: the same inside, quicker outside, and nothing of them left whatever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.kernel.process import start_ticks
+from runtime.network.namespaces import Namespace
+from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
+from runtime.oci.spec import Mount
+from runtime.oci.state import ROOT
+from tests.runtime.root.oci.conftest import Room, output, until
+
+pytestmark = [pytest.mark.root, pytest.mark.vm]
+
+ID_BASE = 3_000_000
+LOOK = """
+awk '{print $4, $5, $6, $(NF-2), $NF}' /proc/self/mountinfo | sort
+cat /proc/self/uid_map /proc/self/gid_map /proc/self/cgroup /proc/self/limits
+grep -E 'Cap|Seccomp|NoNewPrivs|Groups|NSpid' /proc/self/status
+ls -lnR /dev | grep -v ' [0-9][0-9]:[0-9][0-9] dir$'
+ls /proc/1/fd; ls -ln /proc/1/fd/0; hostname; ls / /sys; ls /proc/self/ns
+cat /proc/kcore /proc/keys 2>&1; ls /sys/firmware /proc/scsi 2>&1; echo x > /proc/sys/kernel/hostname; id; ps
+"""
+
+
+@pytest.fixture
+def netns() -> Iterator[Namespace]:
+    """A network namespace with `lo`."""
+    with contextlib.closing(Namespace.make()) as namespace:
+        yield namespace
+
+
+def path_of(netns: Namespace) -> Path:
+    """A path that leads to it."""
+    return Path(f"/proc/{os.getpid()}/fd/{netns.fd}")
+
+
+async def launch(room: Room, bundle: Path, crew: str) -> Launched:
+    """Up to the gate, by a parked crew if `crew` names one."""
+    attach = bundle / "attach.sock"
+    request = LaunchRequest(id=bundle.name, bundle=bundle, attach=attach, log=LogOptions(), crew=crew)
+    launched = await room.client.launch(request)
+    room.pids += [launched.monitor_pid, launched.init_pid]
+    return launched
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids of all that descend from a process."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def user_namespaces(pids: list[int]) -> set[int]:
+    """Of those processes, but for the host's."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            found.add(os.stat(f"/proc/{pid}/ns/user").st_ino)  # noqa: PTH116
+    return found - {os.stat("/proc/self/ns/user").st_ino}  # noqa: PTH116
+
+
+async def parked(room: Room, netns: Namespace, name: str = "one") -> set[int]:
+    """Have a crew parked and wait for it; its user namespace."""
+    await room.client.park(name, netns.fd, ID_BASE)
+    pid = room.client.pid
+    assert pid
+    await until(lambda: bool(user_namespaces(descendants(pid))))
+    return user_namespaces(descendants(pid))
+
+
+async def test_a_container_that_was_prepared_is_the_same_inside(room: Room, netns: Namespace) -> None:
+    said = []
+    for crew in ("", "one"):
+        if crew:
+            own = await parked(room, netns)
+        bundle = room.bundle("sh", "-c", LOOK, id_base=ID_BASE, netns=path_of(netns), hostname="same")
+        launched = await launch(room, bundle, crew)
+        if crew:
+            assert user_namespaces([launched.init_pid]) == own
+        await launched.release()
+        await launched.wait()
+        launched.close()
+        said.append(output(bundle).replace(bundle.name, "NAME").replace(str(bundle), "BUNDLE"))
+    assert said[0] == said[1]
+    assert "/dev/pts" in said[0] and "uid=0" in said[0]
+
+
+@pytest.mark.parametrize("odd", ["ids", "network", "bind", "shm"])
+async def test_one_that_does_not_fit_costs_only_time(room: Room, netns: Namespace, tmp_path: Path, odd: str) -> None:
+    own = await parked(room, netns)
+    options: dict[str, object] = {"id_base": ID_BASE, "netns": path_of(netns)}
+    if odd == "ids":
+        options["id_base"] = ID_BASE + 65_536
+    elif odd == "network":
+        options["netns"] = None
+    elif odd == "bind":
+        source = room.store / "volume"
+        source.mkdir()
+        options["binds"] = (Mount(destination="/dev/mine", type="bind", source=str(source), options=("rbind",)),)
+    else:
+        options["shm_bytes"] = 1 << 20
+    bundle = room.bundle("sh", "-c", "df -k /dev/shm; ls /dev", **options)
+    launched = await launch(room, bundle, "one")
+    assert not own & user_namespaces([launched.init_pid])
+    await launched.release()
+    record = await launched.wait()
+    assert record.code == 0, output(bundle)
+    launched.close()
+    assert ("\nmine\n" in output(bundle)) == (odd == "bind")
+    assert (" 1024 " in output(bundle)) == (odd == "shm")
+    assert not own & user_namespaces(descendants(room.client.pid or 0))
+
+
+async def test_a_crew_that_is_replaced_or_loses_its_launcher_ends(room: Room, netns: Namespace) -> None:
+    await parked(room, netns)
+    launcher = room.client.pid
+    assert launcher
+    await until(lambda: len(descendants(launcher)) == 4)  # monitor, maker, init, helper
+    first = descendants(launcher)
+    await room.client.park("two", netns.fd, ID_BASE)
+    await until(lambda: not any(map(start_ticks, first)))
+    await until(lambda: len(descendants(launcher)) == 4)
+    second = descendants(launcher)
+    os.kill(launcher, signal.SIGKILL)
+    await until(lambda: not any(map(start_ticks, second)))
+
+
+async def test_a_failed_start_of_a_prepared_one_is_said_and_undone(room: Room, netns: Namespace) -> None:
+    await parked(room, netns)
+    launched = await launch(room, room.bundle("/missing", id_base=ID_BASE, netns=path_of(netns)), "one")
+    with pytest.raises(StartFailed, match="no such file"):
+        await launched.release()
+    await parked(room, netns)
+    bundle = room.bundle("true", id_base=ID_BASE, netns=path_of(netns))
+    replace(room.plan("gone"), lowers=("nowhere",)).write(bundle / ROOT)
+    with pytest.raises(StartFailed, match="step 3 root"):
+        await launch(room, bundle, "one")
+    await parked(room, netns)
+    launched = await launch(room, room.bundle("true", id_base=ID_BASE, netns=path_of(netns)), "one")
+    await launched.abandon()
+
+
+@pytest.mark.parametrize("victim", range(4), ids=["monitor", "maker", "init", "helper"])
+async def test_who_is_killed_at_any_moment_leaves_nothing(room: Room, netns: Namespace, victim: int) -> None:
+    await room.client.start()
+    launcher = room.client.pid
+    assert launcher
+    for delay_ms in range(0, 24, 3):
+        await parked(room, netns)
+        await until(lambda: len(descendants(launcher)) >= 4)
+        pids = descendants(launcher)
+        bundle = room.bundle("sleep", "60", id_base=ID_BASE, netns=path_of(netns))
+        starting = asyncio.create_task(launch(room, bundle, "one"))
+        await asyncio.sleep(delay_ms / 1000)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[victim], signal.SIGKILL)
+        try:
+            launched = await starting
+        except StartFailed:
+            continue
+        os.kill(launched.monitor_pid, signal.SIGKILL)
+        assert (await launched.wait()).unknown
+        launched.close()

@@ -13,6 +13,7 @@ from runtime.engine.resources import CPU_PERIOD_US, Resources
 from runtime.kernel.capabilities import NAMES
 from runtime.kernel.cgroups import DeviceRate
 from runtime.kernel.cgroups import Resources as GroupLimits
+from runtime.kernel.process import replace_small
 from runtime.oci import seccomp_profile
 from runtime.oci.default import Options, default
 from runtime.oci.fields import encode
@@ -188,7 +189,7 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
 
 def write_config(folder: Path, spec: Spec) -> None:
     """Write config.json. Without fsync: what a power cut takes is made again at the next start."""
-    (folder / "config.json").write_text(encoded(spec))
+    replace_small(f"{folder}/config.json", encoded(spec).encode())
 
 
 def write_host_files(folder: Path, record: Record, *, address: str, resolv: str) -> None:
@@ -198,9 +199,9 @@ def write_host_files(folder: Path, record: Record, *, address: str, resolv: str)
     if address:
         full = f"{name}.{record.config.domainname}\t{name}" if record.config.domainname else name
         lines.append(f"{address}\t{full}")
-    (folder / "hosts").write_text("\n".join(lines) + "\n")
-    (folder / "hostname").write_text(name + "\n")
-    (folder / "resolv.conf").write_text(_resolv(record, resolv))
+    texts = {"hosts": "\n".join(lines) + "\n", "hostname": name + "\n", "resolv.conf": _resolv(record, resolv)}
+    for file, text in texts.items():
+        replace_small(f"{folder}/{file}", text.encode(), mode=0o644)
 
 
 def encoded(spec: Spec) -> str:

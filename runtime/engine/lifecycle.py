@@ -143,15 +143,16 @@ class Lifecycle:
             log=log_options(container),
             stdin=config.open_stdin,
             stdin_once=config.stdin_once,
+            go=not container.attaching,  # who attached before the start may miss nothing
             crew=crew,
         )
 
     async def _attach_waiting(self, container: Container, launched: Launched) -> None:
-        """Let those who attached before the start connect, so that they miss nothing, then open the gate."""
+        """Let those who attached before the launch connect, so that they miss nothing, before the gate opens."""
         waiting, container.attaching = container.attaching, []
         for client in waiting:
             client.tell(True)
-        if not waiting:
+        if not waiting or launched.gate_open:
             return
         try:
             async with asyncio.timeout(ATTACH_PATIENCE_S):

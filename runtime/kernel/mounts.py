@@ -190,9 +190,13 @@ def open_top() -> int:
     return os.open("/..", os.O_PATH | os.O_CLOEXEC)
 
 
-def enter_root(root_fd: int) -> None:
-    """Make the mount attached by `attach_root` the root and let go of the old one (pivot_root(2), NOTES)."""
+def enter_root(root_fd: int, *, layers: int = 1) -> None:
+    """Make the mount attached by `attach_root` the root and let go of the old one (pivot_root(2), NOTES).
+
+    `layers` is how many mounts lie one upon another there: each is detached by itself.
+    """
     os.fchdir(root_fd)
     syscalls.pivot_root(".", ".")
-    syscalls.umount2(".", syscalls.MNT_DETACH)
+    for _ in range(layers):
+        syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")

@@ -84,6 +84,15 @@ def write_small(path: str, data: bytes) -> None:
         os.close(fd)
 
 
+def replace_small(path: str, data: bytes, mode: int = 0o600) -> None:
+    """One write(2) over whatever the file held; for what nobody reads meanwhile."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None when it has ended or is a zombie."""
     try:

@@ -44,7 +44,8 @@ class LaunchRequest:
 
     `bundle` holds `config.json` and `root.json`; `log/`, `state.json` and `exit.json` are written there. `attach` is where
     the monitor listens for attach clients (≤ 107 bytes). With `stdin` the program gets a pipe, else /dev/null;
-    `stdin_once` closes it when the first attached client closes its half. `crew` is a parked one to be used; one that has
+    `stdin_once` closes it when the first attached client closes its half. With `go` the gate opens as soon as
+    it is reached, and `release` only waits. `crew` is a parked one to be used; one that has
     gone, or does not fit, costs only time.
     """
 
@@ -54,6 +55,7 @@ class LaunchRequest:
     log: LogOptions = field(default_factory=LogOptions)
     stdin: bool = False
     stdin_once: bool = False
+    go: bool = False
     crew: str = ""
 
 
@@ -81,7 +83,14 @@ class Launched:
     """A container or exec: made and waiting at its gate, running, or ended. Close it to let go of its descriptors."""
 
     def __init__(
-        self, ready: handshake.Ready, pidfd: int, record: Path, control: socket.socket | None, attach: Path
+        self,
+        ready: handshake.Ready,
+        pidfd: int,
+        record: Path,
+        control: socket.socket | None,
+        attach: Path,
+        *,
+        gate_open: bool = False,
     ) -> None:
         self.monitor_pid = ready.monitor_pid
         self.monitor_pidfd = pidfd
@@ -90,6 +99,7 @@ class Launched:
         self.attach = attach
         self._record = record
         self._control = control
+        self.gate_open = gate_open
         self._end: asyncio.Task[ExitRecord] | None = None
 
     async def release(self) -> int:
@@ -97,7 +107,8 @@ class Launched:
         control = self._control
         if control is None:
             raise StartFailed("5 gate", 0, "the gate is open already")
-        handshake.try_send(control, handshake.Go())
+        if not self.gate_open:
+            handshake.try_send(control, handshake.Go())
         message, _ = await _receive(control)
         if isinstance(message, handshake.Started):
             return message.at_ns
@@ -234,7 +245,8 @@ class LauncherClient:
     ) -> Launched:
         message, fds, control = await self._call(op, request)
         if isinstance(message, handshake.Ready):
-            return Launched(message, fds[0], record, control, request.attach)
+            gate_open = isinstance(request, LaunchRequest) and request.go
+            return Launched(message, fds[0], record, control, request.attach, gate_open=gate_open)
         control.close()
         if isinstance(message, handshake.Failed):
             raise message.error()

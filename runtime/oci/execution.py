@@ -50,7 +50,8 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
     session.attach.stdin_once = True
     own = os.pidfd_open(os.getpid())
     handshake.send(control, handshake.Ready(os.getpid(), pid), [own])
-    code, signum = session.run(gate, pidfd, lambda _at: None)
+    session.take(gate, pidfd, lambda _at: None)
+    code, signum = session.run()
     if session.phase is Phase.RUNNING:
         (bundle / EXEC_FOLDER).mkdir(exist_ok=True)
         record = ExitRecord(code=code, signal=signum, started_ns=session.started_ns)

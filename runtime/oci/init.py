@@ -176,4 +176,4 @@ def _mount(work: _Work, spec: Spec, staged: stage.Stage | None, ahead: stage.Pla
     mountplan.carry_out(stage.late(spec, ahead), mountplan.Place(root, work.handed, work.cgroups))
     if spec.root.readonly:
         mounts.add_attributes(root, syscalls.MOUNT_ATTR_RDONLY)
-    mounts.enter_root(root)
+    mounts.enter_root(root, layers=staged.layers if staged else 1)

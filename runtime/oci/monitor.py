@@ -54,11 +54,12 @@ def _live(request: dict[str, Any], control: socket.socket, hand: Maker) -> None:
             session.log.note(note)
         _say_ready(control, created)
         undo.pop_all()
-    for child in (hand.pid, *created.children):
-        os.waitpid(child, 0)
 
     started = f"{bundle}/{STARTED}"
-    code, signum = session.run(created.gate, created.pidfd, lambda at: process.write_small(started, b"%d" % at))
+    session.take(created.gate, created.pidfd, lambda at: process.write_small(started, b"%d" % at), go=request["go"])
+    for child in (hand.pid, *created.children):
+        os.waitpid(child, 0)
+    code, signum = session.run()
     _end(Path(bundle), session, created, code, signum)
 
 

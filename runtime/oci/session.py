@@ -110,13 +110,21 @@ class Session:
         if self._handlers.pop(fd, None):
             self._epoll.unregister(fd)
 
-    def run(self, gate: socket.socket, pidfd: int, on_started: Callable[[int], None]) -> tuple[int, int]:
-        """Returns (exit code, signal). `on_started` is called with the start time once execve has succeeded."""
+    def take(self, gate: socket.socket, pidfd: int, on_started: Callable[[int], None], *, go: bool = False) -> None:
+        """The program that waits at its gate, which opens now with `go`, else when control says so.
+
+        `on_started` is called with the start time once execve has succeeded.
+        """
         self._gate, self._pidfd, self._on_started = gate, pidfd, on_started
         self._watch(gate.fileno(), self._on_gate)
         self._watch(pidfd, self._on_exit)
         if self._control:
             self._watch(self._control.fileno(), self._on_control)
+        if go:
+            self._open_gate()
+
+    def run(self) -> tuple[int, int]:
+        """Until the program has ended: (exit code, signal)."""
         while not self._ended:
             self._schedule_outputs()
             for fd, events in self._epoll.poll(self._timeout()):
@@ -125,7 +133,7 @@ class Session:
                     handler(events)
         self._finish_start()
         self._drain()
-        return process.wait_pidfd(pidfd)
+        return process.wait_pidfd(self._pidfd)
 
     def _timeout(self) -> float | None:
         waits = []
@@ -198,8 +206,7 @@ class Session:
         assert self._control
         message, _ = handshake.receive(self._control)
         if isinstance(message, handshake.Go) and self.phase is Phase.PARKED:
-            self.phase = Phase.STARTING
-            handshake.try_send(self._gate, message)
+            self._open_gate()
         if message is not None:
             return
         self._unwatch(self._control.fileno())
@@ -208,6 +215,10 @@ class Session:
         if self.phase is Phase.PARKED:
             self.phase = Phase.FAILED
             self.kill()
+
+    def _open_gate(self) -> None:
+        self.phase = Phase.STARTING
+        handshake.try_send(self._gate, handshake.Go())
 
     def kill(self) -> None:
         """End the program."""

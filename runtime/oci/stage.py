@@ -24,9 +24,10 @@ _STAGE = ("mode=755", "size=64k")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Roots of the mounts that wait, by where they belong."""
+    """Roots of the mounts that wait, by where they belong; `layers` of old root lie below, two where it could not be let go."""
 
     tops: dict[str, int]
+    layers: int
 
     def move_below(self, root: int) -> None:
         """Into the image's root; all descriptors are closed."""
@@ -71,7 +72,8 @@ def find(cgroups: Cgroups) -> Stage:
     """The stage that lies over this process's root."""
     root = mounts.open_top()
     try:
-        return Stage({top: mounts.open_inside(root, top) for top in tops(cgroups)})
+        found = {top: mounts.open_inside(root, top) for top in tops(cgroups)}
+        return Stage(found, 1 if "/proc" in found else 2)
     finally:
         os.close(root)
 

@@ -66,6 +66,25 @@ def test_a_port_in_use_is_one_sentence_and_leaves_nothing(folder: Path, platform
     assert not state.exists()
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(folder: Path) -> None:
+    state = folder / "disk" / "new"
+    state.parent.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "full", state.parent], check=True)
+    try:
+        environment = trial.outer_environment() | {
+            "MOORAGE_STATE": str(state),
+            "MOORAGE_PORT": str(trial.free_port()),
+        }
+        done = subprocess.run(
+            ["make", "--silent", "up"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0
+        assert "64 MB free and Moorage needs" in done.stderr
+        assert list(state.parent.iterdir()) == []
+    finally:
+        subprocess.run(["umount", state.parent], check=True)
+
+
 def test_a_second_up_on_the_same_folder_is_refused(platform: trial.Trial) -> None:
     done = subprocess.run(
         ["make", "--silent", "up"],

@@ -26,8 +26,8 @@ LOOK = """
 awk '{print $4, $5, $6, $(NF-2), $NF}' /proc/self/mountinfo | sort
 cat /proc/self/uid_map /proc/self/gid_map /proc/self/cgroup /proc/self/limits
 grep -E 'Cap|Seccomp|NoNewPrivs|Groups|NSpid' /proc/self/status
-ls -lnR /dev | grep -v ' [0-9][0-9]:[0-9][0-9] dir$'
-ls /proc/1/fd; ls -ln /proc/1/fd/0; hostname; ls / /sys; ls /proc/self/ns
+find /dev | sort | xargs stat -c '%A %u %g %t %T %N'
+ls /proc/1/fd; readlink /proc/1/fd/0; hostname; ls / /sys; ls /proc/self/ns
 cat /proc/kcore /proc/keys 2>&1; ls /sys/firmware /proc/scsi 2>&1; echo x > /proc/sys/kernel/hostname; id; ps
 """
 

@@ -29,7 +29,7 @@ test: setup-dev
 	@$(PY) -m scripts.test
 
 test-vm: setup-dev
-	@$(PY) scripts/vm.py --install -- $(PY) -m pytest -m "root and vm" tests/runtime/root
+	@$(PY) -m scripts.test vm
 
 bench: setup-dev
 	@$(PY) -m bench

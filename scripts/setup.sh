@@ -25,6 +25,7 @@ umoci	umoci	a peer that writes OCI layouts
 qemu-system-x86_64	qemu-system-x86	a guest with unified cgroups
 /usr/lib/qemu/virtiofsd	qemu-system-common	shares files with the guest
 /usr/share/doc/linux-image-cloud-amd64	linux-image-cloud-amd64	the guest's kernel
+modprobe	kmod	finding the guest's modules
 cpio	cpio	the guest's first file system
 zstd	zstd	test archives
 curl	curl	tests talk to the API as a pipeline would

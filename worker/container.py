@@ -98,6 +98,7 @@ def create_body(wanted: DesiredInstance) -> dict[str, Any]:
             LABEL_RESTART: str(wanted.restart_generation),
         },
         "ExposedPorts": {f"{wanted.port}/tcp": {}},
+        "StopTimeout": wanted.grace_s,  # for every stop that is not the worker's own, such as `make down`
         "HostConfig": {
             **plan.resources(wanted.limits),
             "StorageOpt": plan.storage_options(wanted.limits),

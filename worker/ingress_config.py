@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.ingress_pages import PAGES, PageText, error_file, log_format, plain
+from worker.ingress_pages import PAGES, PageText, error_file, log_format, plain, problem_file
 from worker.ingress_table import Table
 
 ROUTES_FILE, CONFIG_FILE, HOSTS_MAP, STATES_MAP, PAGES_FOLDER = (
@@ -19,7 +19,8 @@ ROUTES_FILE, CONFIG_FILE, HOSTS_MAP, STATES_MAP, PAGES_FOLDER = (
     "pages",
 )
 STATE_PAGES = ("starting", "stopped", "failed", "unreachable", "deleted")
-APP_ERROR, PORTAL_ERROR = "unreachable.http", "portal.http"
+APP_ERROR, PORTAL_ERROR, API_ERROR = "unreachable.http", "portal.http", "portal_api.http"
+API_PATHS = ("/api/", "/v2/")  # whose clients read problem details, not pages
 PORTAL_TIMEOUT_S = 660  # longer than the longest `wait=` of 600 s
 
 
@@ -42,6 +43,7 @@ def files(ingress: Ingress, table: Table) -> dict[str, str]:
     found = {f"{PAGES_FOLDER}/{name}.html": log_format(PAGES[name]) for name in (*STATE_PAGES, "unknown")}
     found[f"{PAGES_FOLDER}/{APP_ERROR}"] = error_file(PAGES["unreachable"])
     found[f"{PAGES_FOLDER}/{PORTAL_ERROR}"] = error_file(PAGES["portal"])
+    found[f"{PAGES_FOLDER}/{API_ERROR}"] = problem_file(PAGES["portal_api"])
     found[HOSTS_MAP] = map_text(table.hosts)
     found[STATES_MAP] = map_text(table.states)
     found[ROUTES_FILE] = json.dumps(table.to_json(), separators=(",", ":"))
@@ -56,7 +58,7 @@ def map_text(rows: dict[str, str]) -> str:
 
 def skeleton_digest(ingress: Ingress, slots: int) -> str:
     """Digest of all that only a reload can change: the configuration without servers, and the pages."""
-    pages = [log_format(p) + error_file(p) for p in PAGES.values()]
+    pages = [log_format(p) + error_file(p) + problem_file(p) for p in PAGES.values()]
     text = "\n".join((*_head(ingress, ""), *_backends(ingress, Table(slots=slots)), *pages))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -108,6 +110,7 @@ def _request_rules(i: Ingress) -> Iterable[str]:
     )
     for name in (*STATE_PAGES, "unknown"):
         yield from _return_rules(i, name, PAGES[name])
+    yield f"  use_backend portal_api if is_portal {{ path_beg {' '.join(API_PATHS)} }}"
     yield "  use_backend portal if is_portal"
     yield "  use_backend %[var(txn.backend)]"
 
@@ -124,13 +127,16 @@ def _return_rules(i: Ingress, name: str, page: PageText) -> Iterable[str]:
 
 def _backends(i: Ingress, table: Table) -> Iterable[str]:
     error = i.home / PAGES_FOLDER
-    yield from (
-        "backend portal",
-        f"  timeout server {PORTAL_TIMEOUT_S}s",
-        "  retries 5",
-        *(f"  errorfile {code} {error / PORTAL_ERROR}" for code in (502, 503, 504)),
-        f"  server web unix@{i.web_socket}",
-    )
+    # There is a second between retries. A browser soon gets a page that reloads itself; a pipeline waits as long as the
+    # portal takes to start.
+    for name, retries, file in (("portal", 5, PORTAL_ERROR), ("portal_api", 10, API_ERROR)):
+        yield from (
+            f"backend {name}",
+            f"  timeout server {PORTAL_TIMEOUT_S}s",
+            f"  retries {retries}",
+            *(f"  errorfile {code} {error / file}" for code in (502, 503, 504)),
+            f"  server web unix@{i.web_socket}",
+        )
     by_slot = {r.slot: r for r in table.routes if r.slot is not None}
     for slot in range(table.slots):
         yield f"backend app_{slot}"

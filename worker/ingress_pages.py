@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 MARK = (
@@ -75,6 +76,10 @@ PAGES: dict[str, PageText] = {
         status=503, tone="busy", word="Restarting", title="The portal is restarting",
         text="Apps go on as they are. This page looks again by itself.", refresh_s=3,
     ),
+    "portal_api": PageText(
+        status=503, tone="busy", word="Restarting", title="The portal is restarting",
+        text="Apps go on as they are. Send the request again in a few seconds.", refresh_s=3,
+    ),
 }  # fmt: skip
 
 
@@ -101,11 +106,20 @@ def log_format(page: PageText) -> str:
 
 def error_file(page: PageText) -> str:
     """The page as a raw HTTP answer, for `errorfile` (at most 16 kB)."""
-    body = html(page, "this app")
+    return _raw_answer(page, "text/html; charset=utf-8", html(page, "this app"))
+
+
+def problem_file(page: PageText) -> str:
+    """The same as problem details (RFC 9457), for clients of the REST interface."""
+    problem = {"type": "about:blank", "title": page.title, "status": page.status, "detail": page.text}
+    return _raw_answer(page, "application/problem+json", json.dumps(problem) + "\n")
+
+
+def _raw_answer(page: PageText, content_type: str, body: str) -> str:
     reasons = {503: "Service Unavailable", 404: "Not Found", 410: "Gone"}
     head = (
         f"HTTP/1.1 {page.status} {reasons[page.status]}",
-        "content-type: text/html; charset=utf-8",
+        f"content-type: {content_type}",
         f"content-length: {len(body.encode())}",
         "cache-control: no-store",
         *((f"retry-after: {page.refresh_s}",) if page.refresh_s else ()),

@@ -132,7 +132,7 @@ class Host:
 
     def get(self, host: str, path: str = "/", **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
         """One request to the ingress by Host: status, body, headers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(
                 "GET", path, headers={"Host": host, **{k.replace("_", "-"): v for k, v in headers.items()}}

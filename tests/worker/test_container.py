@@ -39,6 +39,7 @@ def test_the_create_request_holds_the_plan_the_place_and_the_names() -> None:
     body = create_body(replace(instance(), limits=FULL, environment={"A": "1"}, port=3000))
     host = body["HostConfig"]
     assert body["Image"] == f"r/acme/hello@{DIGEST}"
+    assert body["StopTimeout"] == instance().grace_s
     assert host["CgroupParent"] == "acme/hello"
     assert host["RestartPolicy"] == {"Name": "no"}
     assert host["SecurityOpt"] == ["no-new-privileges"]

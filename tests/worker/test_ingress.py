@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -94,6 +95,13 @@ def test_a_dead_portal_says_that_it_restarts_and_apps_go_on(ingress: Host) -> No
         assert "portal is restarting" in body
         assert headers["retry-after"]
         assert word(ingress.get("hello.localhost")) == "one"
+
+
+def test_a_client_of_the_api_is_told_by_problem_details_that_the_portal_restarts(ingress: Host) -> None:
+    status, body, headers = ingress.get("localhost", "/api/v1/apps")
+    assert status == json.loads(body)["status"] == 503
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["retry-after"]
 
 
 def test_forwarded_headers_are_ours_and_not_the_clients(ingress: Host) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from runtime.engine import bundle
 from runtime.engine.container import Container, Ended
@@ -21,6 +22,7 @@ from runtime.network.model import PortBinding as Published
 from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
 from runtime.oci.state import EXIT, STATE
 from runtime.oci.state import State as OciState
+from runtime.storage.driver import RootPlan
 
 STOP_TIMEOUT_S = 10
 KILL_PATIENCE_S = 30.0
@@ -45,6 +47,14 @@ def signal_number(text: str) -> int:
         return signal.Signals[f"SIG{name}"].value
     except KeyError as error:
         raise Invalid(f"Invalid signal: {text[:32]}.") from error
+
+
+async def both[A, B](first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both results; when one fails, it is raised once the other has ended too, so that what it made can be undone."""
+    one, other = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    await asyncio.wait((one, other))
+    other.exception()  # seen, in case both failed
+    return one.result(), other.result()
 
 
 class Lifecycle:
@@ -93,16 +103,8 @@ class Lifecycle:
         core.spawn(asyncio.to_thread(core.save, container), "save record")
 
     async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
+        """Processes set to work as soon as the specification is written; storage and network are made beside them."""
         core, record = self._core, container.record
-        resources = record.host.resources
-        chain_ids = record.chain_ids or (await asyncio.to_thread(core.images.resolve, record.image_id)).chain_ids
-        prepare = asyncio.to_thread(
-            core.driver.prepare,
-            record.id,
-            chain_ids,
-            size_bytes=resources.disk_size,
-            readonly=record.host.read_only,
-        )
         undo.push_async_callback(self.leave_network, container)
         undo.callback(self.parking.fill, REST_S)
         berth = None
@@ -116,22 +118,31 @@ class Lifecycle:
             netns=sandbox.path if sandbox else None,
             device=core.device,
         )
-        joining = asyncio.gather(self._connect(container, sandbox), prepare)
-        await asyncio.sleep(0)  # both are in their threads now, and the specification is written beside them
-        try:
-            bundle.write_config(container.folder, spec)
-        finally:
-            endpoint, plan = await joining
+        bundle.write_config(container.folder, spec)
+        for name in (EXIT, STATE):
+            (container.folder / name).unlink(missing_ok=True)
+        underway = await core.launcher.begin(self.launch_request(container, berth.crew if berth else ""))
+        undo.push_async_callback(underway.abandon)
+        endpoint, plan = await both(self._connect(container, sandbox), self._prepare_root(container))
         resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
         bundle.write_host_files(container.folder, record, address=endpoint.address if endpoint else "", resolv=resolv)
         plan.write(container.folder / "root.json")
-        for name in (EXIT, STATE):
-            (container.folder / name).unlink(missing_ok=True)
-        launched = await core.launcher.launch(self.launch_request(container, berth.crew if berth else ""))
+        launched = await underway.complete()
         state = OciState.read(container.folder)
         container.init = state.init if state else None
         container.cgroup = spec.linux.cgroups_path
         return launched
+
+    async def _prepare_root(self, container: Container) -> RootPlan:
+        core, record = self._core, container.record
+        chain_ids = record.chain_ids or (await asyncio.to_thread(core.images.resolve, record.image_id)).chain_ids
+        return await asyncio.to_thread(
+            core.driver.prepare,
+            record.id,
+            chain_ids,
+            size_bytes=record.host.resources.disk_size,
+            readonly=record.host.read_only,
+        )
 
     def launch_request(self, container: Container, crew: str = "") -> LaunchRequest:
         """What the launcher is asked for; also how a living container is adopted."""

@@ -9,7 +9,8 @@ import os
 import socket
 import sys
 from asyncio import StreamReader, StreamWriter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +18,23 @@ from runtime.oci import handshake, launcher
 from runtime.oci.ends import reap_orphan
 from runtime.oci.execution import EXEC_FOLDER
 from runtime.oci.handshake import StartFailed
+from runtime.oci.requests import ExecRequest, LaunchRequest, LogOptions
 from runtime.oci.state import EXIT, ExitRecord, State
 
-__all__ = ["ExecRequest", "LaunchRequest", "Launched", "LauncherClient", "LogOptions", "StartFailed", "adopt"]
+__all__ = [
+    "ExecRequest",
+    "LaunchRequest",
+    "Launched",
+    "LauncherClient",
+    "LogOptions",
+    "StartFailed",
+    "Underway",
+    "adopt",
+]
 
 RESTART_PAUSE_S = 1.0  # after a launcher that could not be started
+_COMPLETE = b"1"
 _ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogOptions:
-    """How a container's output is kept; 0 is no limit.
-
-    Above `rate_bps` (bytes per second) writers wait. A file is closed at `file_bytes`; the oldest closed files go when all
-    together pass `total_bytes`.
-    """
-
-    rate_bps: int = 0
-    total_bytes: int = 0
-    file_bytes: int = 16 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchRequest:
-    """A container to make from its folder.
-
-    `bundle` holds `config.json` and `root.json`; `log/`, `state.json` and `exit.json` are written there. `attach` is where
-    the monitor listens for attach clients (≤ 107 bytes). With `stdin` the program gets a pipe, else /dev/null;
-    `stdin_once` closes it when the first attached client closes its half. With `go` the gate opens as soon as
-    it is reached, and `release` only waits. `crew` is a parked one to be used; one that has
-    gone, or does not fit, costs only time.
-    """
-
-    id: str
-    bundle: Path
-    attach: Path
-    log: LogOptions = field(default_factory=LogOptions)
-    stdin: bool = False
-    stdin_once: bool = False
-    go: bool = False
-    crew: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecRequest:
-    """A further program in a running container; its end is written to `<bundle>/exec/<id>.json`.
-
-    `env` is complete (the container's and what was added). `user` is Docker's "name[:group]", "" for the container's own.
-    Output goes to clients of `attach` and waits for them; it is thrown away with `detach`, or once all have left.
-    """
-
-    id: str
-    bundle: Path
-    attach: Path
-    args: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    cwd: str = ""
-    user: str = ""
-    stdin: bool = False
-    detach: bool = False
-    no_new_privileges: bool | None = None
 
 
 class Launched:
@@ -159,6 +117,41 @@ class Launched:
             self.monitor_pidfd = -1
 
 
+class Underway:
+    """A launch that has begun while its bundle is still being filled: `complete` it or `abandon` it."""
+
+    def __init__(self, client: LauncherClient, request: LaunchRequest, control: socket.socket, word: int) -> None:
+        self._client = client
+        self._request = request
+        self._control: socket.socket | None = control
+        self._word = word
+
+    async def complete(self) -> Launched:
+        """The bundle and the network are ready: make the container up to its gate. Raises StartFailed, all undone."""
+        control, self._control = self._control, None
+        assert control
+        self._say(_COMPLETE)
+        return await self._client.reached("launch", self._request, control, self._request.bundle / EXIT)
+
+    async def abandon(self) -> None:
+        """Give up before the bundle was complete; all that was acquired is undone when this returns. Nothing after that."""
+        control, self._control = self._control, None
+        if control is None:
+            return
+        self._say(b"")
+        with control:
+            while (await _receive(control))[0]:
+                pass
+
+    def _say(self, word: bytes) -> None:
+        try:
+            if word:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._word, word)
+        finally:
+            os.close(self._word)
+
+
 class LauncherClient:
     """One launcher process, started on demand and again when it dies. For one event loop."""
 
@@ -222,8 +215,20 @@ class LauncherClient:
 
     async def launch(self, request: LaunchRequest) -> Launched:
         """Make a container up to its gate. Raises StartFailed(step, errno, text) with everything undone."""
+        return await (await self.begin(request)).complete()
+
+    async def begin(self, request: LaunchRequest) -> Underway:
+        """Set processes to work on a container whose `config.json` and network namespace are there, and nothing more yet."""
         (request.bundle / EXIT).unlink(missing_ok=True)
-        return await self._ask("launch", request, request.bundle / EXIT)
+        told, word = os.pipe()
+        try:
+            control = await self._call("launch", request, [told])
+        except BaseException:
+            os.close(word)
+            raise
+        finally:
+            os.close(told)
+        return Underway(self, request, control, word)
 
     async def park(self, crew: str, netns: int, id_base: int) -> None:
         """Prepare a container ahead of its launch: its processes, its namespaces and what all containers have mounted.
@@ -238,12 +243,23 @@ class LauncherClient:
 
     async def exec(self, request: ExecRequest) -> Launched:
         """Make a further process in a container up to its gate. Raises StartFailed."""
-        return await self._ask("exec", request, request.bundle / EXEC_FOLDER / f"{request.id}.json")
+        record = request.bundle / EXEC_FOLDER / f"{request.id}.json"
+        return await self.reached("exec", request, await self._call("exec", request), record)
 
-    async def _ask(
-        self, op: str, request: LaunchRequest | ExecRequest, record: Path, *, again: bool = True
+    async def reached(
+        self, op: str, request: LaunchRequest | ExecRequest, control: socket.socket, record: Path, *, again: bool = True
     ) -> Launched:
-        message, fds, control = await self._call(op, request)
+        """What a monitor that was called says on `control`: it is at the gate. Calls another when the launcher died.
+
+        `record` is where its end will be written. Raises StartFailed, all undone.
+        """
+        try:
+            message, fds = await _receive(control)
+            if isinstance(message, handshake.Failed):
+                await _receive(control)  # its end: everything is undone
+        except BaseException:
+            control.close()
+            raise
         if isinstance(message, handshake.Ready):
             gate_open = isinstance(request, LaunchRequest) and request.go
             return Launched(message, fds[0], record, control, request.attach, gate_open=gate_open)
@@ -255,24 +271,19 @@ class LauncherClient:
             record.unlink(missing_ok=True)
         request.attach.unlink(missing_ok=True)
         if again and not self._alive():
-            return await self._ask(op, request, record, again=False)
+            return await self.reached(op, request, await self._call(op, request), record, again=False)
         raise StartFailed("2 monitor", 0, "the monitor ended before the gate was reached")
 
-    async def _call(
-        self, op: str, request: LaunchRequest | ExecRequest
-    ) -> tuple[handshake.Message | None, list[int], socket.socket]:
-        """The first message of a new monitor (None: it is gone) and the socket to it; after Failed everything is undone."""
+    async def _call(self, op: str, request: LaunchRequest | ExecRequest, more: Sequence[int] = ()) -> socket.socket:
+        """Have a monitor begin; returns the socket to it. `more` are descriptors for it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
-            await self._send(op, request, theirs)
-            message, fds = await _receive(ours)
-            if isinstance(message, handshake.Failed):
-                await _receive(ours)
+            await self._send(op, request, theirs, more)
         except BaseException:
             ours.close()
             raise
-        return message, fds, ours
+        return ours
 
     def _alive(self) -> bool:
         """Whether the launcher still holds its end."""
@@ -283,7 +294,9 @@ class LauncherClient:
         except OSError:
             return False
 
-    async def _send(self, op: str, request: LaunchRequest | ExecRequest, theirs: socket.socket) -> None:
+    async def _send(
+        self, op: str, request: LaunchRequest | ExecRequest, theirs: socket.socket, more: Sequence[int]
+    ) -> None:
         body = os.memfd_create("request")
         try:
             os.write(body, json.dumps(asdict(request), default=str).encode())
@@ -293,7 +306,7 @@ class LauncherClient:
                 await self.start()
                 assert self._socket
                 try:
-                    handshake.send_packet(self._socket, packet, [theirs.fileno(), body])
+                    handshake.send_packet(self._socket, packet, [theirs.fileno(), body, *more])
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     self._forget()

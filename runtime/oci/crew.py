@@ -54,8 +54,11 @@ class Crew:
         mapped = (self.uids, self.gids) == (spec.linux.uid_mappings, spec.linux.gid_mappings)
         return mapped and net == self.net and stage.ahead(spec, detect()) == self.ahead
 
-    def order(self, bundle: Path, streams: Streams) -> None:
-        """Set both to work on a bundle: the init reads the specification, the helper makes the root."""
+    def order(self, bundle: Path, streams: Streams, complete: int) -> None:
+        """Set both to work on a bundle: the init reads the specification, the helper makes the root.
+
+        `complete` is a pipe that tells when the bundle is: something in it, or its end for a start that was given up; -1, it is.
+        """
         config = os.open(bundle / CONFIG, os.O_RDONLY | os.O_CLOEXEC)
         try:
             own(streams, self.uids[0].host_id)
@@ -63,7 +66,8 @@ class Crew:
             handshake.send(self.gate, handshake.Order(), given)
         finally:
             os.close(config)
-        handshake.send_packet(self.helpers, os.fsencode(bundle))  # whose mounts the init expects after its order
+        given = [complete] if complete >= 0 else []
+        handshake.send_packet(self.helpers, os.fsencode(bundle), given)  # whose mounts the init expects after its order
 
     def admit(self, group: str) -> None:
         """Let the init into its groups, which are made and limited."""
@@ -85,23 +89,26 @@ class Crew:
         return message.init_pid, fds[0]
 
     def helped(self) -> str:
-        """Wait for the helper's end; the loop device's name, or "". Raises StartFailed."""
-        with self.helpers:
-            message, _ = handshake.receive(self.helpers)
-        os.waitpid(self.helper, 0)
+        """Wait until the root is made; the loop device's name, or "". Raises StartFailed."""
+        message, _ = handshake.receive(self.helpers)
         if isinstance(message, handshake.Ready):
             return message.loop
         if isinstance(message, handshake.Failed):
             raise message.error()
         raise handshake.StartFailed("3 root", 0, "the helper that mounts the root file system ended early")
 
+    def release_helper(self) -> None:
+        """Wait for the helper's end, which no start should do: its mount namespace goes with it, under the kernel's one lock."""
+        self.helpers.close()
+        os.waitpid(self.helper, 0)
+
     def dismiss(self) -> None:
         """End both, whatever they do, and what they made."""
         self.gate.close()
+        self.helpers.shutdown(socket.SHUT_WR)
         with contextlib.suppress(handshake.StartFailed):
-            if self.helpers.fileno() >= 0:
-                self.helpers.shutdown(socket.SHUT_WR)
-                self.helped()
+            self.helped()
+        self.release_helper()
         end(self.pidfd)
 
 
@@ -219,23 +226,35 @@ def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Pl
             userns = os.open(f"/proc/{init_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             if ahead:
                 _hand_over(gate, rootfs.host_mounts(spec))
-            order, _ = handshake.receive_packet(theirs)
+            order, complete = handshake.receive_packet(theirs)
             if not order:
                 return
             bundle = Path(os.fsdecode(order))
             wanted = Spec.parse(json.loads((bundle / CONFIG).read_bytes()))
+            for pipe in complete:
+                _await_complete(pipe, theirs)
             plan = RootPlan.read(bundle / ROOT) if (bundle / ROOT).exists() else None
             handed, loop = rootfs.build(wanted, bundle, plan, userns)
             if not ahead:
                 handed |= rootfs.host_mounts(wanted)
             _hand_over(gate, handed)
             handshake.send(theirs, handshake.Ready(0, 0, loop))
+            handshake.receive_packet(theirs)  # its closing
         except (OSError, RuntimeFault) as error:
             handshake.try_send(theirs, handshake.Failed.of("3 root", error))
 
     pid = process.fork(helper)
     theirs.close()
     return pid, ours
+
+
+def _await_complete(pipe: int, orders: socket.socket) -> None:
+    """Until there is something in the pipe, which another helper may have to see too. Raises StartFailed when a far end closes."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    poll.register(orders, select.POLLIN)
+    if not dict(poll.poll()).get(pipe, 0) & select.POLLIN:
+        raise handshake.StartFailed("3 root", 0, "the start was given up")
 
 
 def _hand_over(gate: socket.socket, handed: dict[str, int]) -> None:

@@ -43,8 +43,9 @@ class _Parked:
 def main(fd: int) -> None:
     """Serve requests from the SEQPACKET socket `fd`: a JSON packet {"op": …}, and descriptors beside it.
 
-    "launch" and "exec" bring the control socket and a memfd with the request as JSON; "launch" may name the parked crew to
-    take in "crew". "park" brings a network namespace, names the crew and its ids, and replaces the one before.
+    "launch" and "exec" bring the control socket and a memfd with the request as JSON; "launch" may bring the pipe that tells
+    when its bundle is complete, and name in "crew" the parked one to take. "park" brings a network namespace, names the crew
+    and its ids, and replaces the one before.
     """
     engine = socket.socket(fileno=fd)
     engine.set_inheritable(False)
@@ -133,12 +134,12 @@ def _leave_launcher(*its: socket.socket) -> None:
 
 
 def _work(op: str, fds: list[int], parked: maker.Maker | None = None) -> None:
-    control_fd, body = fds
+    control_fd, body, *rest = fds
     request: dict[str, Any] = json.loads(os.pread(body, os.fstat(body).st_size, 0))
     os.close(body)
     with socket.socket(fileno=control_fd) as control:
         if op == "launch":
-            monitor.run(request, control, parked)
+            monitor.run(request, control, rest[0] if rest else -1, parked)
         else:
             execution.run(request, control)
 

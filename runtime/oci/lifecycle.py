@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.kernel.cgroups import Cgroups, Resources, detect
-from runtime.oci import limits, program
+from runtime.oci import handshake, limits, program
 from runtime.oci.crew import CLONED, Crew, await_ready, end, gather, step
 from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
@@ -59,19 +59,23 @@ def create(
     streams: Streams,
     control: socket.socket | None,
     *,
+    complete: int = -1,
     parked: Crew | None = None,
+    go: bool = False,
     record: Callable[[Created], None] = lambda created: None,
+    made: Callable[[Created], None] = lambda created: None,
 ) -> Created:
-    """Make the container of a bundle up to its gate; raises StartFailed with everything undone.
+    """Make the container of a bundle up to its gate; raises StartFailed with everything undone. With `go` the gate opens.
 
-    A `parked` crew that fits makes it, else one that is gathered now. `control` closing gives up. `record` is called as soon
-    as all of `Created` is known.
+    A `parked` crew that fits makes it, else one that is gathered now. `control` closing gives up. `complete` is a pipe that
+    tells when there is more in the bundle than its configuration, -1 when there is. `record` is called as soon as all of
+    `Created` is known, `made` when the gate is reached; what both raise undoes everything.
     """
     with ExitStack() as groups, ExitStack() as acquired:  # whose processes are gone before groups are removed
         crew = parked
         if crew:
             acquired.callback(crew.dismiss)
-            crew.order(bundle, streams)
+            crew.order(bundle, streams, complete)
         spec = checked(Spec.read(bundle / CONFIG))
         with step("2 network"):
             fits = crew is not None and crew.fits(spec)
@@ -79,7 +83,7 @@ def create(
             acquired.close()
             crew = gather(spec)
             acquired.callback(crew.dismiss)
-            crew.order(bundle, streams)
+            crew.order(bundle, streams, complete)
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
             resources = limits.resources_of(spec.linux.resources)
@@ -104,9 +108,13 @@ def create(
         created = Created(pid, pidfd, crew.gate, path, loop, notes, children)
         record(created)
         await_ready(crew.gate, control)
+        if go:
+            handshake.try_send(crew.gate, handshake.Go())
+        made(created)
         acquired.pop_all()
         groups.pop_all()
-        return created
+    crew.release_helper()
+    return created
 
 
 def undo(created: Created) -> None:

@@ -20,7 +20,7 @@ from runtime.kernel import process
 from runtime.kernel.cgroups import detect
 from runtime.oci import handshake
 from runtime.oci.crew import Crew
-from runtime.oci.lifecycle import Created, checked, create, remove_group, undo
+from runtime.oci.lifecycle import Created, checked, create, remove_group
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG, STATE, State
@@ -33,11 +33,13 @@ class Maker:
     pid: int
     sock: socket.socket
 
-    def order(self, folder: str, pipes: Streams, control: socket.socket, attach: str) -> None:
-        """Have it make the container of a bundle."""
-        fds = [fd for fd in (control.fileno(), pipes.stdout, pipes.stderr, pipes.stdin) if fd >= 0]
+    def order(
+        self, folder: str, pipes: Streams, control: socket.socket, attach: str, complete: int, *, go: bool
+    ) -> None:
+        """Have it make the container of a bundle. It gets the descriptors; `complete` is as in `Crew.order`, `go` in `create`."""
+        fds = [control.fileno(), pipes.stdout, pipes.stderr, *(fd for fd in (pipes.stdin, complete) if fd >= 0)]
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            handshake.send_packet(self.sock, json.dumps([folder, attach]).encode(), fds)
+            handshake.send_packet(self.sock, json.dumps([folder, attach, pipes.stdin >= 0, go]).encode(), fds)
 
     def made(self, folder: str) -> Created:
         """Wait for what it made. Raises StartFailed with everything undone."""
@@ -48,10 +50,13 @@ class Maker:
             return Created(
                 message.init_pid, got[0], gate, message.cgroup, message.loop, list(message.notes), message.children
             )
-        _wait_for_all()
         if isinstance(message, handshake.Failed):
+            _wait_for_all()
             raise message.error()
-        remove_group(detect(), checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path)
+        group = checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path
+        detect().kill(group)  # an init that runs already would not end by itself
+        _wait_for_all()
+        remove_group(detect(), group)
         Path(folder, STATE).unlink(missing_ok=True)
         raise handshake.StartFailed("2 maker", 0, "the maker was killed")
 
@@ -88,21 +93,21 @@ def park(gather: Callable[[], Crew | None] | None = None) -> Maker:
 
 def _carry_out(monitor: socket.socket, order: bytes, fds: list[int], crew: Crew | None) -> None:
     """In the maker: make the container, write its state, hand it over; or say what failed."""
-    folder, attach = json.loads(order)
+    folder, attach, has_stdin, go = json.loads(order)
     control, stdout, stderr, *rest = fds
     bundle = Path(folder)
-    streams = Streams(rest[0] if rest else -1, stdout, stderr)
+    streams = Streams(rest.pop(0) if has_stdin else -1, stdout, stderr)
+
+    def made(created: Created) -> None:
+        message = handshake.Made(created.pid, created.cgroup, created.loop, tuple(created.notes), created.children)
+        handshake.send(monitor, message, [created.pidfd, created.gate.fileno()])
+
     try:
         with socket.socket(fileno=control) as other:
-            created = create(
-                bundle, streams, other, parked=crew, record=lambda created: _write_state(bundle, created, attach)
-            )
-        message = handshake.Made(created.pid, created.cgroup, created.loop, tuple(created.notes), created.children)
-        try:
-            handshake.send(monitor, message, [created.pidfd, created.gate.fileno()])
-        except OSError:
-            undo(created)
-            raise
+            create(
+                bundle, streams, other, complete=rest[0] if rest else -1, parked=crew, go=go,
+                record=lambda created: _write_state(bundle, created, attach), made=made,
+            )  # fmt: skip
     except (OSError, ValueError, RuntimeFault) as error:
         (bundle / STATE).unlink(missing_ok=True)
         fault = RuntimeFault(str(error)) if isinstance(error, ValueError) else error

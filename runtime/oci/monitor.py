@@ -23,23 +23,25 @@ from runtime.oci.session import Phase, Pipes, Session
 from runtime.oci.state import LOG_FOLDER, STARTED, STATE, ExitRecord
 
 
-def run(request: dict[str, Any], control: socket.socket, parked: Maker | None = None) -> None:
+def run(request: dict[str, Any], control: socket.socket, complete: int, parked: Maker | None = None) -> None:
     """Everything a monitor does, from the launcher's fork to its end. `request` is a LaunchRequest as JSON.
 
-    `parked` is a maker that was forked ahead, if there is one.
+    `complete` is as in `Crew.order`. `parked` is a maker that was forked ahead, if there is one.
     """
     process.set_name("moorage-monitor")
     try:
-        _live(request, control, parked or maker.park())
+        _live(request, control, complete, parked or maker.park())
     except (OSError, ValueError, RuntimeFault) as error:
         fault = error if isinstance(error, OSError | RuntimeFault) else RuntimeFault(str(error))
         handshake.try_send(control, handshake.Failed.of("2 monitor", fault))
 
 
-def _live(request: dict[str, Any], control: socket.socket, hand: Maker) -> None:
+def _live(request: dict[str, Any], control: socket.socket, complete: int, hand: Maker) -> None:
     bundle, attach = request["bundle"], request["attach"]
     pipes = Pipes.make(stdin=request["stdin"])
-    hand.order(bundle, pipes.theirs, control, attach)
+    hand.order(bundle, pipes.theirs, control, attach, complete, go=request["go"])
+    if complete >= 0:
+        os.close(complete)
     with ExitStack() as undo:
         try:
             session = _session(request, control, pipes)
@@ -56,8 +58,10 @@ def _live(request: dict[str, Any], control: socket.socket, hand: Maker) -> None:
         undo.pop_all()
 
     started = f"{bundle}/{STARTED}"
-    session.take(created.gate, created.pidfd, lambda at: process.write_small(started, b"%d" % at), go=request["go"])
-    for child in (hand.pid, *created.children):
+    gate_open = request["go"]
+    session.take(created.gate, created.pidfd, lambda at: process.write_small(started, b"%d" % at), gate_open=gate_open)
+    session.reap(hand.pid)
+    for child in created.children:
         os.waitpid(child, 0)
     code, signum = session.run()
     _end(Path(bundle), session, created, code, signum)

@@ -110,8 +110,10 @@ class Session:
         if self._handlers.pop(fd, None):
             self._epoll.unregister(fd)
 
-    def take(self, gate: socket.socket, pidfd: int, on_started: Callable[[int], None], *, go: bool = False) -> None:
-        """The program that waits at its gate, which opens now with `go`, else when control says so.
+    def take(
+        self, gate: socket.socket, pidfd: int, on_started: Callable[[int], None], *, gate_open: bool = False
+    ) -> None:
+        """The program that waits at its gate, which has been opened, else opens when control says so.
 
         `on_started` is called with the start time once execve has succeeded.
         """
@@ -120,8 +122,19 @@ class Session:
         self._watch(pidfd, self._on_exit)
         if self._control:
             self._watch(self._control.fileno(), self._on_control)
-        if go:
-            self._open_gate()
+        if gate_open:
+            self.phase = Phase.STARTING
+
+    def reap(self, pid: int) -> None:
+        """Take note of a child's end, whenever it comes."""
+        pidfd = os.pidfd_open(pid)
+
+        def on_end(_events: int) -> None:
+            self._unwatch(pidfd)
+            os.close(pidfd)
+            os.waitpid(pid, 0)
+
+        self._watch(pidfd, on_end)
 
     def run(self) -> tuple[int, int]:
         """Until the program has ended: (exit code, signal)."""

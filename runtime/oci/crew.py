@@ -212,7 +212,7 @@ def _clone(spec: Spec, theirs: socket.socket, ahead: stage.Plan) -> tuple[int, i
     kinds = [kind for kind in CLONED if kind not in late and spec.linux.namespace(kind)]
     pid, pidfd = syscalls.clone3(namespaces.flags(kinds) | syscalls.CLONE_PARENT)
     if not pid:
-        init.run(theirs, ahead, cgroups)
+        init.run(theirs, ahead, cgroups, spec)
     return pid, pidfd
 
 
@@ -226,6 +226,7 @@ def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Pl
             userns = os.open(f"/proc/{init_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             if ahead:
                 _hand_over(gate, rootfs.host_mounts(spec))
+                stage.rehearse(spec, ahead)
             order, complete = handshake.receive_packet(theirs)
             if not order:
                 return

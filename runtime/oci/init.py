@@ -36,11 +36,11 @@ class _Work:
     groups: list[int] | None = None
 
 
-def run(sock: socket.socket, ahead: stage.Plan, cgroups: Cgroups) -> NoReturn:
-    """Everything the init does. Never returns to its caller: execve or _exit."""
+def run(sock: socket.socket, ahead: stage.Plan, cgroups: Cgroups, like: Spec) -> NoReturn:
+    """Everything the init does. Never returns to its caller: execve or _exit. `like` resembles what the order will bring."""
     work = _Work(sock, cgroups)
     try:
-        _prepare(work, ahead)
+        _prepare(work, ahead, like)
     except _Gone:
         pass
     except (OSError, RuntimeFault) as error:
@@ -51,13 +51,15 @@ def run(sock: socket.socket, ahead: stage.Plan, cgroups: Cgroups) -> NoReturn:
         os._exit(127)
 
 
-def _prepare(work: _Work, ahead: stage.Plan) -> None:
+def _prepare(work: _Work, ahead: stage.Plan, like: Spec) -> None:
     os.setsid()
     program.close_all_but(work.sock)
     _expect(work, handshake.Mapped)
     if not isinstance(work.cgroups, V2):
         _become_root()
     staged = _mount_ahead(work, ahead) if ahead else None
+    if staged:
+        stage.rehearse(like, ahead)
     spec, streams = _take_order(work)
     while work.groups is None:
         _next(work)

@@ -6,6 +6,7 @@ anything else there, a device or a volume below `/dev`, say, fits no stage and i
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ def late(spec: Spec, done: Plan) -> list[Operation]:
     """What is left of a configuration's operations, in their order."""
     made = frozenset(done)
     return [op for op in mountplan.operations(spec) if op not in made]
+
+
+def rehearse(spec: Spec, done: Plan) -> None:
+    """Read a specification like one that will come: memory that a fork shares is copied at the first touch, now."""
+    late(Spec.parse(json.loads(json.dumps(spec.to_json()))), done)
 
 
 def build(plan: Plan, handed: dict[str, int], cgroups: Cgroups) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from runtime.kernel.process import start_ticks
 from runtime.network.namespaces import Namespace
 from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
 from runtime.oci.spec import Mount
-from runtime.oci.state import ROOT
+from runtime.oci.state import ROOT, STATE
 from tests.runtime.root.oci.conftest import Room, output, until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -32,6 +33,21 @@ cat /proc/kcore /proc/keys 2>&1; ls /sys/firmware /proc/scsi 2>&1; echo x > /pro
 """
 
 
+BEGINNER = """
+import asyncio, sys
+from pathlib import Path
+from runtime.oci.client import LauncherClient, LaunchRequest, LogOptions
+
+async def main():
+    bundle, client = Path(sys.argv[1]), LauncherClient()
+    await client.begin(LaunchRequest(id=bundle.name, bundle=bundle, attach=bundle / "attach.sock", log=LogOptions()))
+    print(client.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def netns() -> Iterator[Namespace]:
     """A network namespace with `lo`."""
@@ -44,13 +60,22 @@ def path_of(netns: Namespace) -> Path:
     return Path(f"/proc/{os.getpid()}/fd/{netns.fd}")
 
 
-async def launch(room: Room, bundle: Path, crew: str) -> Launched:
-    """Up to the gate, by a parked crew if `crew` names one."""
+def request_for(bundle: Path, crew: str, *, go: bool = False) -> LaunchRequest:
+    """What the launcher is asked for."""
     attach = bundle / "attach.sock"
-    request = LaunchRequest(id=bundle.name, bundle=bundle, attach=attach, log=LogOptions(), crew=crew)
-    launched = await room.client.launch(request)
+    return LaunchRequest(id=bundle.name, bundle=bundle, attach=attach, log=LogOptions(), crew=crew, go=go)
+
+
+async def launch(room: Room, bundle: Path, crew: str, *, go: bool = False) -> Launched:
+    """Up to the gate, by a parked crew if `crew` names one; with `go` it runs."""
+    launched = await room.client.launch(request_for(bundle, crew, go=go))
     room.pids += [launched.monitor_pid, launched.init_pid]
     return launched
+
+
+def has_group(room: Room, bundle: Path) -> bool:
+    """Whether a container's cgroup is there."""
+    return room.group(bundle) in room.cgroups.list(room.top)
 
 
 def descendants(pid: int) -> list[int]:
@@ -162,7 +187,7 @@ async def test_who_is_killed_at_any_moment_leaves_nothing(room: Room, netns: Nam
         await until(lambda: len(descendants(launcher)) >= 4)
         pids = descendants(launcher)
         bundle = room.bundle("sleep", "60", id_base=ID_BASE, netns=path_of(netns))
-        starting = asyncio.create_task(launch(room, bundle, "one"))
+        starting = asyncio.create_task(launch(room, bundle, "one", go=delay_ms % 2 == 1))
         await asyncio.sleep(delay_ms / 1000)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pids[victim], signal.SIGKILL)
@@ -170,6 +195,72 @@ async def test_who_is_killed_at_any_moment_leaves_nothing(room: Room, netns: Nam
             launched = await starting
         except StartFailed:
             continue
-        os.kill(launched.monitor_pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it was at its gate when it was killed
+            os.kill(launched.monitor_pid, signal.SIGKILL)
         assert (await launched.wait()).unknown
         launched.close()
+
+
+@pytest.mark.parametrize("crew", ["", "one"])
+async def test_a_start_may_begin_before_its_bundle_is_complete(room: Room, netns: Namespace, crew: str) -> None:
+    if crew:
+        await parked(room, netns)
+    bundle = room.bundle("cat", "/etc/late", id_base=ID_BASE, netns=path_of(netns))
+    root = (bundle / ROOT).read_bytes()
+    (bundle / ROOT).unlink()
+    underway = await room.client.begin(request_for(bundle, crew, go=True))
+    await until(lambda: has_group(room, bundle))  # all goes on but for the root
+    (room.store / f"up-{bundle.name}/etc").mkdir()
+    (room.store / f"up-{bundle.name}/etc/late").write_text("in time\n")
+    (bundle / ROOT).write_bytes(root)
+    launched = await underway.complete()
+    await launched.release()
+    assert (await launched.wait()).code == 0, output(bundle)
+    launched.close()
+    await underway.abandon()  # is nothing now
+    assert output(bundle) == "in time"
+
+
+@pytest.mark.parametrize("crew", ["", "one"])
+async def test_a_start_that_is_given_up_while_its_bundle_is_filled_is_undone(
+    room: Room, netns: Namespace, crew: str
+) -> None:
+    for delay_ms in (0, 5, 40):
+        if crew:
+            await parked(room, netns)
+        bundle = room.bundle("true", id_base=ID_BASE, netns=path_of(netns))
+        underway = await room.client.begin(request_for(bundle, crew))
+        await asyncio.sleep(delay_ms / 1000)
+        await underway.abandon()
+        assert not has_group(room, bundle)
+        assert not (bundle / STATE).exists()
+
+
+async def test_a_start_whose_engine_is_killed_while_its_bundle_is_filled_is_undone(
+    room: Room, netns: Namespace
+) -> None:
+    """The engine is a process of its own here, which the launcher and all others outlive or follow."""
+    bundle = room.bundle("true", id_base=ID_BASE, netns=path_of(netns))
+    engine = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BEGINNER, str(bundle)), stdout=asyncio.subprocess.PIPE, pass_fds=(netns.fd,)
+    )
+    assert engine.stdout
+    launcher = int(await engine.stdout.readline())
+    await until(lambda: has_group(room, bundle))
+    pids = descendants(launcher)
+    assert pids
+    engine.kill()
+    await engine.wait()
+    await until(lambda: not any(map(start_ticks, [launcher, *pids])))
+    assert not has_group(room, bundle)
+
+
+async def test_a_start_whose_launcher_is_killed_meanwhile_goes_on(room: Room, netns: Namespace) -> None:
+    bundle = room.bundle("true", id_base=ID_BASE, netns=path_of(netns))
+    underway = await room.client.begin(request_for(bundle, ""))
+    assert room.client.pid
+    os.kill(room.client.pid, signal.SIGKILL)
+    launched = await underway.complete()
+    await launched.release()
+    assert (await launched.wait()).code == 0
+    launched.close()

@@ -8,11 +8,15 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
-from scripts import doctor, records
-from scripts.state import SetupError, State
+from scripts import doctor, records, supervise
+from scripts.state import ROOT, SetupError, State
+
+ENGINE_WITHIN_S = 30
 
 
 class EngineConnection(http.client.HTTPConnection):
@@ -38,8 +42,10 @@ def end_up(state: State) -> None:
 
 
 def end_engine(state: State) -> None:
-    """Let the engine remove every container, mount and network, then end it."""
+    """Let the engine remove every container, mount and network, then end it. One that was killed is started for it."""
     record = records.read(state.records / "engine.json")
+    if record is None and holds_something(state):
+        record = start_engine(state)
     if record is None:
         return
     connection = EngineConnection(state.folder / "engine.sock", 120)
@@ -54,6 +60,34 @@ def end_engine(state: State) -> None:
         print(f"moorage: the engine does not answer ({error}); ending it.", file=sys.stderr)
     records.wait_for_end(record["pid"], 30)
     records.end(record)
+
+
+def holds_something(state: State) -> bool:
+    """Whether an engine that is not there has left containers, or anything that belongs to none."""
+    containers = state.folder / "engine/containers"
+    return containers.is_dir() and (any(containers.iterdir()) or bool(doctor.leftovers(state)))
+
+
+def start_engine(state: State) -> records.Record | None:
+    """Start the engine and wait until it answers; None, and said, when it does not."""
+    state.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = state.records / "logs/engine.log"
+    with log.open("ab") as output:
+        engine = subprocess.Popen(
+            supervise.engine_command(state), cwd=ROOT, env=state.environment(), stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    records.write(state.records / "engine.json", engine.pid, "down")
+    deadline = time.monotonic() + ENGINE_WITHIN_S
+    while engine.poll() is None and time.monotonic() < deadline:
+        try:
+            EngineConnection(state.folder / "engine.sock", 1).connect()
+        except OSError:
+            time.sleep(0.05)  # it says "ready" by its socket alone
+        else:
+            return records.read(state.records / "engine.json")
+    print(f"moorage: the engine was not there and did not start; {log} says why.", file=sys.stderr)
+    return records.read(state.records / "engine.json")
 
 
 def main() -> int:

@@ -61,18 +61,23 @@ def _kept(state: State, name: str, code: str, command: list[str]) -> tuple[str, 
     return (str(PYTHON), "-I", "-S", str(ROOT / "scripts/keep.py"), str(record), code, str(log), "--", *command)
 
 
+def engine_command(state: State) -> list[str]:
+    """What the engine is started with."""
+    command = [str(PYTHON), "-m", "runtime.engine", "--state", str(state.folder)]
+    if pool := os.environ.get("MOORAGE_SUBNET_POOL"):
+        command += ["--subnet-pool", pool]
+    return command
+
+
 def programs(state: State) -> list[Program]:
     """Everything one machine runs. Engine and HAProxy live in sessions of their own and outlive supervisor."""
     python, binaries = str(PYTHON), PYTHON.parent
-    engine = [python, "-m", "runtime.engine", "--state", str(state.folder)]
-    if pool := os.environ.get("MOORAGE_SUBNET_POOL"):
-        engine += ["--subnet-pool", pool]
     haproxy = [shutil.which("haproxy") or "/usr/sbin/haproxy", "-W", "-S", f"{state.run}/haproxy-master.sock,mode,600"]
     haproxy += ["-f", str(state.folder / "haproxy/haproxy.cfg")]
     celery = [str(binaries / "celery")]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     found = [
-        Program("engine", _kept(state, "engine", code_digest("runtime"), engine)),
+        Program("engine", _kept(state, "engine", code_digest("runtime"), engine_command(state))),
         Program("haproxy", _kept(state, "haproxy", "1", haproxy)),
         Program("web", (str(binaries / "gunicorn"), "-c", str(ROOT / "portal/gunicorn.py"), "portal.asgi:application")),
         Program(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.state import PYTHON, ROOT, State
+from scripts.state import ROOT, State
 
 READY_WITHIN_S = 120.0
 INHERITED = ("MOORAGE_SUBNET_POOL", "MOORAGE_PYTHON")  # everything else a trial sets itself
@@ -41,6 +41,7 @@ class Trial:
     printed: list[str]
     ready_after_s: float = 0.0
     token: str = ""
+    root: Path = ROOT  # the checkout it runs from
 
     @property
     def url(self) -> str:
@@ -59,9 +60,9 @@ class Trial:
 
     def manage(self, *arguments: str) -> str:
         """Run manage.py on this platform; returns what it printed."""
-        command = [str(PYTHON), "manage.py", *arguments]
+        command = [str(self.root / ".venv/bin/python"), "manage.py", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.state_environment(), capture_output=True, text=True, check=False
+            command, cwd=self.root, env=self.state_environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"manage.py {arguments[0]} failed: {done.stderr[-600:]}")
@@ -69,7 +70,7 @@ class Trial:
 
     def state_environment(self) -> dict[str, str]:
         """What the platform's own processes get."""
-        return outer_environment() | self.state.settings() | self.environment
+        return outer_environment() | self.state.settings() | {"PYTHONPATH": str(self.root)} | self.environment
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout_s: float = 90
@@ -128,15 +129,15 @@ def read_until(process: subprocess.Popen[str], words: tuple[str, ...], printed: 
     raise RuntimeError("the platform did not get ready:\n" + "\n".join(printed[-30:]))
 
 
-def up(folder: Path, port: int, **environment: str) -> Trial:
-    """`make up`; returns once it says ready. The caller ends it with `interrupt` or `down`."""
+def up(folder: Path, port: int, *, root: Path = ROOT, **environment: str) -> Trial:
+    """`make up` in a checkout; returns once it says ready. The caller ends it with `interrupt` or `down`."""
     own = {"MOORAGE_STATE": str(folder), "MOORAGE_PORT": str(port), **environment}
     started = time.monotonic()
     process = subprocess.Popen(
-        ["make", "--silent", "up"], cwd=ROOT, env=outer_environment() | own, stdin=subprocess.DEVNULL,
+        ["make", "--silent", "up"], cwd=root, env=outer_environment() | own, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, start_new_session=True,
     )  # fmt: skip
-    trial = Trial(folder, port, "", own, process, [])
+    trial = Trial(folder, port, "", own, process, [], root=root)
     try:
         await_ready(trial)
     except RuntimeError:
@@ -168,7 +169,7 @@ def down(trial: Trial) -> str:
     command = ["make", "--silent", "down"]
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=trial.root,
         env=outer_environment() | trial.environment,
         capture_output=True,
         text=True,
@@ -188,7 +189,7 @@ def platform(**environment: str) -> Iterator[Trial]:
     folder = Path(tempfile.mkdtemp(prefix="moorage-trial-", dir="/var/tmp"))
     trial = None
     try:
-        trial = up(folder, free_port(), **environment)
+        trial = up(folder, free_port(), root=ROOT, **environment)
         yield trial
     finally:
         if trial is not None:

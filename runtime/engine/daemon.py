@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import shutil
 import signal
 import socket
 from contextlib import suppress
@@ -130,6 +131,8 @@ class Engine:
             await self.lifecycle.parking.close()
             await core.networks.close()
         core.watcher.close()
+        if self._removed and not len(core.registry):
+            await asyncio.to_thread(leave, core.config.run)
 
     async def remove_everything(self) -> Found:
         """Stop and remove every container, then take networks and cgroups out of the kernel; answers what is left."""
@@ -154,6 +157,14 @@ class Engine:
     async def leftovers(self) -> Found:
         """What of this state belongs to no container."""
         return await asyncio.to_thread(find, self.core.config, self.core.cgroups)
+
+
+def leave(run: Path) -> None:
+    """Remove what an engine keeps in its run directory, when nothing lives; what others keep there stays."""
+    for name in ("attach", "netns", "sandboxes"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    with suppress(OSError):
+        run.rmdir()
 
 
 def lock(config: EngineConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -50,8 +51,12 @@ def test_apps_answer_while_the_platform_is_interrupted_and_nothing_is_left_after
     third = trial.up(folder, first.port)
     trial.interrupt(third)  # at the very moment of "ready"
     assert third.get("stay")[0] == 200
+    engine = records.read(folder / "run/engine.json")
+    assert engine is not None
+    os.kill(engine["pid"], signal.SIGKILL)  # which nobody starts again but `down`
     assert "nothing is left" in trial.down(third)
     assert doctor.leftovers(third.state) == []
+    assert not third.state.run.exists()
     assert not [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
 
 
@@ -96,3 +101,25 @@ def test_a_second_up_on_the_same_folder_is_refused(platform: trial.Trial) -> Non
     )
     assert done.returncode != 0
     assert "another make up runs" in done.stderr
+
+
+@pytest.mark.timeout(400)
+def test_a_checkout_that_has_only_what_make_up_installs_serves_an_app(folder: Path) -> None:
+    """A package that only the tests' environment has would be missed nowhere else."""
+    checkout = folder / "checkout"
+    files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    for name in subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, checkout / name)
+    fresh = trial.up(folder / "state", trial.free_port(), root=checkout)
+    try:
+        assert not (checkout / ".venv/.moorage-dev").exists()
+        environment = trial.outer_environment() | fresh.environment
+        done = subprocess.run(
+            ["make", "--silent", "demo"], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert fresh.get("hello")[0] == 200
+    finally:
+        trial.down(fresh)

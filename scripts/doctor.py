@@ -43,6 +43,8 @@ def main() -> int:
     print(f"running   {', '.join(running) or 'nothing'}")
     for sentence in found:
         print(f"missing   {sentence}")
+    for sentence in preflight.warnings(state):
+        print(f"warning   {sentence}")
     print(f"leftovers {', '.join(left) if left else '0'}")
     return 1 if found or left else 0
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 from scripts import records
@@ -93,6 +95,30 @@ def programs(_: State) -> str:
         if shutil.which(name) is None and not Path("/usr/sbin", name).exists()
     ]
     return f"{', '.join(lacking)} is missing: run make up, which installs it, or install it by hand." if lacking else ""
+
+
+def forwarding(chains: str, bridges: str) -> str:
+    """A firewall of the host's that drops what is forwarded. `chains` is what `nft --json list chains` prints, `bridges` what ours
+    are called."""
+    for entry in json.loads(chains)["nftables"]:
+        chain = entry.get("chain", {})
+        own = chain.get("table", "").startswith("moorage_")
+        if chain.get("hook") == "forward" and chain.get("policy") == "drop" and not own:
+            place = f"{chain['family']} {chain['table']} {chain['name']}"
+            return (
+                f"the firewall's chain {place} drops forwarded packets: apps answer, but do not reach the internet or each other; "
+                f"accept them by `nft insert rule {place} iifname {bridges} accept` and the same with oifname, or change its policy."
+            )
+    return ""
+
+
+def warnings(state: State) -> list[str]:
+    """What does not keep the platform from starting, but will be felt."""
+    try:
+        done = subprocess.run(["nft", "--json", "list", "chains"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return []  # `programs` says so
+    return [sentence] if done.returncode == 0 and (sentence := forwarding(done.stdout, f"m{state.short[:4]}b*")) else []
 
 
 CHECKS = (overlay, user_namespaces, cgroups, disk, port, programs)

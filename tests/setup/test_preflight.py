@@ -33,6 +33,18 @@ def test_a_full_disk_is_named_with_both_figures(state: State, monkeypatch: pytes
     assert "MB free and Moorage needs" in preflight.disk(state)
 
 
+@pytest.mark.parametrize(("table", "policy"), [("filter", "drop"), ("filter", "accept"), ("moorage_1", "drop")])
+def test_a_firewall_that_drops_what_is_forwarded_is_named_with_the_way_out(table: str, policy: str) -> None:
+    rules = f"nft add table ip {table} && nft 'add chain ip {table} FORWARD {{ type filter hook forward priority 0; policy {policy}; }}'"
+    command = ["unshare", "-n", "sh", "-c", f"{rules} && nft --json list chains"]
+    chains = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    sentence = preflight.forwarding(chains, "m12b*")
+    if (table, policy) == ("filter", "drop"):
+        assert "`nft insert rule ip filter FORWARD iifname m12b* accept`" in sentence
+    else:
+        assert sentence == ""
+
+
 def test_this_machine_has_what_is_needed(state: State) -> None:
     assert preflight.problems(replace(state, port=free_port())) == []
 

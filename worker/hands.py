@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_LOOK_S = 0.1  # HAProxy tells of ended sessions by nothing but its counters
 RESTART_IDLE_S = 5  # the only instance of an app stays in the route while it restarts: its requests never end
+REFUSED = "New limits were refused: "
 RUNNING_STATES = ("running", "paused")
 
 
@@ -193,15 +194,18 @@ class Hands:
         )
 
     async def _update(self, wanted: DesiredInstance) -> None:
+        """What is refused (memory below what is in use, on v1) stays to be done, and is tried again with every comparison."""
+        refusal = ""
         try:
             await self.quick(self._engine.update, wanted)
         except EngineFault as error:
-            log.warning("%s keeps its limits: %s", wanted.id, error)
-            known = self._book.get(wanted.id)
-            if known:
-                self._book.set(wanted.id, known.state, reason=f"New limits were refused: {error}")
-        # A refusal is noted as applied too: it is tried again when the limits change, not every 15 s.
-        self.applied[wanted.id] = (wanted.limits, wanted.restart)
+            refusal = f"{REFUSED}{error}"
+        else:
+            self.applied[wanted.id] = (wanted.limits, wanted.restart)
+        known = self._book.get(wanted.id)
+        if known and known.reason != refusal and (refusal or known.reason.startswith(REFUSED)):
+            log.warning("%s: %s", wanted.id, refusal or "has its new limits now")
+            self._book.set(wanted.id, known.state, reason=refusal)
 
     async def _restart(self, wanted: DesiredInstance, job: Job) -> None:
         async with self._app_locks[wanted.app]:  # one instance of an app after the other

@@ -87,6 +87,21 @@ def test_the_limits_of_the_plan_reach_the_container_and_change_while_it_runs(rig
     assert now["State"]["StartedAt"] == before["State"]["StartedAt"]
 
 
+def test_limits_that_are_refused_are_said_until_they_can_be_had(rig: Rig) -> None:
+    instance = rig.instance()
+    rig.portal.want(instance)
+    rig.worker.hint()
+    rig.portal.wait_state(instance.id, "healthy")
+    rig.portal.want(replace(instance, limits=replace(instance.limits, disk_bytes=1 << 50, pids=32)))
+    rig.worker.hint()
+    rig.portal.wait(lambda r: any(o.reason.startswith("New limits were refused: ") for o in r.instances))
+    assert rig.portal.seen(instance.id).state == "healthy"
+    rig.portal.want(replace(instance, limits=replace(instance.limits, pids=32)))
+    rig.worker.hint()
+    rig.portal.wait(lambda r: all(o.reason == "" for o in r.instances))
+    assert rig.engine.client().inspect_container(instance.id)["HostConfig"]["PidsLimit"] == 32
+
+
 def test_an_app_that_crashes_fails_at_once_with_its_code_and_its_last_words(rig: Rig) -> None:
     instance = rig.instance(command=("sh", "-c", "echo starting; echo no database >&2; exit 3"), entrypoint=())
     rig.portal.want(instance)

@@ -90,9 +90,31 @@ def problem_response(error: PortalError) -> JsonResponse:
     return response
 
 
+_FOR_PROGRAMS = ("/api/", "/internal/")
+
+
+def _in_problem_details(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """What Django or ninja answer themselves to an unknown path or method, in the words programs read."""
+    told = response.headers.get("Content-Type", "").startswith("application/problem+json")
+    if told or not request.path.startswith(_FOR_PROGRAMS):
+        return response
+    if response.status_code == 404:
+        return problem_response(NotFound("There is nothing at this address."))
+    if response.status_code == 405:
+        allowed = response.headers.get("Allow", "")
+        hint = f"Use {allowed}." if allowed else "The API's description lists what it answers to."
+        problem = problem_response(
+            PortalError(f"{request.method} is not answered here.", hint, code="method_not_allowed", status=405)
+        )
+        if allowed:
+            problem["Allow"] = allowed
+        return problem
+    return response
+
+
 def error_page(request: HttpRequest, error: PortalError) -> HttpResponse:
     """The error as `error.html` (context: `error`), or as problem+json where programs ask."""
-    if request.path.startswith(("/api/", "/internal/")):
+    if request.path.startswith(_FOR_PROGRAMS):
         return problem_response(error)
     try:
         return render(request, "error.html", {"error": error}, status=error.status)
@@ -102,13 +124,16 @@ def error_page(request: HttpRequest, error: PortalError) -> HttpResponse:
 
 
 class PortalErrorMiddleware:
-    """Turns a PortalError raised by a page into `error.html` with its status; the API has its own handler."""
+    """Turns a PortalError raised by a page into `error.html` with its status; the API has its own handler for those.
+
+    For the API, what Django and ninja answer themselves becomes problem details too.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        return _in_problem_details(request, self.get_response(request))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Called by Django when a view raised."""

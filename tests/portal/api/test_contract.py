@@ -87,6 +87,18 @@ def test_errors_are_problem_json_with_a_stable_code_and_a_way_out(api: Api) -> N
     assert taken == [201, 409]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("PUT", "/apps", 405, "method_not_allowed"), ("GET", "/nothing/here", 404, "not_found")],
+)
+def test_unknown_methods_and_paths_are_problem_json_too(
+    api: Api, method: str, path: str, status: int, code: str
+) -> None:
+    answer = api(method, path)
+    assert answer["Content-Type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["status"], answer.json()["code"]) == (status, status, code)
+
+
 def test_no_token_a_wrong_one_and_an_expired_one_answer_401(people: People, api: Api) -> None:
     import datetime as dt
 

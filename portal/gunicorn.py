@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import grp
 import os
 import signal
 from typing import Any
@@ -12,7 +14,8 @@ from portal.config import config as _config
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-bind = f"unix:{_config().run / 'web.sock'}"
+_socket = _config().run / "web.sock"
+bind = f"unix:{_socket}"
 umask = 0o007
 workers = int(os.environ.get("MOORAGE_WEB_WORKERS", "2"))
 worker_class = "portal.web_worker.PortalWorker"
@@ -25,7 +28,9 @@ errorlog = "-"
 
 
 def when_ready(server: Any) -> None:
-    """Before the first fork: what is loaded stays shared between the workers."""
+    """Before the first fork: the socket is for HAProxy's account too; what is loaded stays shared between the workers."""
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(_socket, -1, grp.getgrnam("haproxy").gr_gid)
     gc.collect()
     gc.freeze()
 

@@ -94,7 +94,7 @@ class State:
             self.folder / "valkey",
             self.folder / "haproxy",
             Path("/run/moorage"),
-            self.run,
         ):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o711 if folder == Path("/run/moorage") else 0o700)
+        self.run.mkdir(mode=0o700, exist_ok=True)  # the ingress lets HAProxy's group through, and a living one stays in

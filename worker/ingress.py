@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import resource
 import socket
 import sys
@@ -24,6 +25,7 @@ from worker.ingress_table import AppRoute, Table, assign
 RELOAD_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 20_000
 RESERVED_FILES = 200
+ACCOUNT = "haproxy"  # which its distribution package makes
 
 
 class Gateway:
@@ -134,8 +136,12 @@ def read_table(home: Path) -> Table:
 
 
 def gateway(c: WorkerConfig) -> Gateway:
-    """The gateway of a configured host; makes its folder."""
+    """The gateway of a configured host; makes its folder, and lets HAProxy's account through to the portal's socket."""
     (c.haproxy / "pages").mkdir(parents=True, exist_ok=True)
+    group = account_group()
+    if group is not None and c.run.is_dir():
+        os.chown(c.run, -1, group)
+        c.run.chmod(0o710)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     settings = Ingress(
         home=c.haproxy,
@@ -145,8 +151,17 @@ def gateway(c: WorkerConfig) -> Gateway:
         portal_names=tuple(dict.fromkeys((c.portal_host, "localhost", "127.0.0.1", "[::1]"))),
         scheme=c.scheme,
         maxconn=max(100, min(MAX_CONNECTIONS, (hard - RESERVED_FILES) // 2)),
+        account="" if group is None else ACCOUNT,
     )
     return Gateway(settings, c.haproxy_master)
+
+
+def account_group() -> int | None:
+    """The group of the account that parses strangers' requests; None, and they stay root's, without it or without root."""
+    try:
+        return pwd.getpwnam(ACCOUNT).pw_gid if os.geteuid() == 0 else None
+    except KeyError:
+        return None
 
 
 def binds(address: str, port: int) -> tuple[str, ...]:

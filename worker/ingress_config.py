@@ -26,7 +26,10 @@ PORTAL_TIMEOUT_S = 660  # longer than the longest `wait=` of 600 s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingress:
-    """What the configuration depends on besides the routes. `maxconn` comes from the hard limit of open files."""
+    """What the configuration depends on besides the routes. `maxconn` comes from the hard limit of open files.
+
+    `account` is the user and group HAProxy's workers become, "" to stay who started them.
+    """
 
     home: Path
     binds: tuple[str, ...]
@@ -35,6 +38,7 @@ class Ingress:
     portal_names: tuple[str, ...]
     scheme: str = "http"
     maxconn: int = 9000
+    account: str = ""
 
 
 def files(ingress: Ingress, table: Table) -> dict[str, str]:
@@ -70,6 +74,7 @@ def _head(i: Ingress, digest: str) -> Iterable[str]:
         f"  setenv MOORAGE_CONFIG {digest or 'none'}",
         f"  stats socket {i.admin_socket} mode 600 level admin expose-fd listeners",
         f"  maxconn {i.maxconn}",
+        *((f"  user {i.account}", f"  group {i.account}") if i.account else ()),
         "  hard-stop-after 1h",
         "defaults",
         "  mode http",

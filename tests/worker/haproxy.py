@@ -77,6 +77,7 @@ def serving(word: str, *, slow_s: float = 0) -> Iterator[Server]:
 def portal_at(path: Path) -> Iterator[None]:
     """Something that answers `portal` on a unix socket."""
     server = UnixHttp(str(path), Answers)
+    path.chmod(0o666)  # for HAProxy's account
     server.word = "portal"  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -161,6 +162,7 @@ def _answers(admin: Path) -> bool:
 def host() -> Iterator[Host]:
     """A host with HAProxy running, in a folder with a short path (sockets end at 107 bytes)."""
     with tempfile.TemporaryDirectory(prefix="mw-", dir="/tmp") as folder:
+        Path(folder).chmod(0o711)  # for HAProxy's account
         found = Host.alone(Path(folder))
         found.gateway.write()
         found.start()

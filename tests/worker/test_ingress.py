@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import pwd
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,22 @@ def test_a_name_leads_to_its_app_with_or_without_a_port(ingress: Host) -> None:
         assert word(ingress.get("hello.localhost")) == "one"
         assert word(ingress.get(f"HELLO.localhost:{ingress.port}")) == "one"
         assert word(ingress.get("other.localhost")) == "two"
+
+
+def test_what_parses_strangers_requests_is_not_root(ingress: Host) -> None:
+    assert ingress.process
+    master = ingress.process.pid
+
+    def users() -> set[int]:
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        return {Path(f"/proc/{child}").stat().st_uid for child in children}
+
+    haproxy = pwd.getpwnam("haproxy").pw_uid
+    assert users() == {haproxy}
+    ingress.gateway.reload()
+    assert users() == {haproxy}
+    with portal_at(ingress.config.web_socket):
+        assert word(ingress.get("localhost")) == "portal"
 
 
 def test_an_unknown_name_is_told_no_such_app_and_never_reaches_the_portal(ingress: Host) -> None:

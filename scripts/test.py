@@ -1,17 +1,16 @@
 """`make test`: lint, then every test: pure ones in parallel, those that need root and the whole platform one after another.
 
-Root tests and the platform's share the machine's network and cgroups, and wait more than they compute; so the VM's guests run
-beside them, with the priority that disturbs nobody.
+Groups run one after another: two cores are soon full, and root tests share the machine's network and cgroups.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from typing import IO
 
 from scripts import preflight
 from scripts.state import PYTHON, ROOT, State
@@ -22,40 +21,29 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "lint": (str(PYTHON), "-m", "scripts.lint"),
     "unit": (*PYTEST, "-n", "2", "-m", "not root and not e2e", "tests"),
     "root": (*PYTEST, "-m", "root and not e2e", "tests"),
-    "e2e": (*PYTEST, "-m", "e2e", "tests"),
     "vm": IN_GUEST,
+    "e2e": (*PYTEST, "-m", "e2e", "tests"),
 }
-FULL = ("lint", "unit")  # which leave nothing of the processors
-GUESTS, NICE = 2, 10
-
-
-class Guests:
-    """The VM's tests, dealt out to guests that run beside the other groups, on what those leave of the processors."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-        for number in range(1, GUESTS + 1):
-            output = tempfile.TemporaryFile()  # noqa: SIM115  closed when it has been read
-            shard = environment | {"MOORAGE_TEST_SHARD": f"{number}/{GUESTS}"}
-            command = ("nice", "-n", str(NICE), *GROUPS["vm"])
-            guest = subprocess.Popen(command, cwd=ROOT, env=shard, stdout=output, stderr=output)
-            self._running.append((guest, output))
-
-    def finish(self) -> int:
-        """Wait for all, print what they printed; 0 or the exit status of one that failed."""
-        statuses = []
-        for guest, output in self._running:
-            statuses.append(guest.wait())
-            with output:
-                output.seek(0)
-                sys.stdout.buffer.write(output.read())
-                sys.stdout.flush()
-        return max(statuses, key=abs)
+GUESTS = 2  # one for each core: a guest uses little more than one
 
 
 def run(name: str, environment: dict[str, str]) -> int:
-    """Run one group; returns the exit status."""
-    return subprocess.run(GROUPS[name], cwd=ROOT, env=environment, check=False).returncode
+    """Run one group; the VM's tests are dealt out to guests side by side. Returns the exit status."""
+    if name != "vm":
+        return subprocess.run(GROUPS[name], cwd=ROOT, env=environment, check=False).returncode
+    with contextlib.ExitStack() as stack:
+        started = []
+        for number in range(1, GUESTS + 1):
+            output = stack.enter_context(tempfile.TemporaryFile())
+            shard = environment | {"MOORAGE_TEST_SHARD": f"{number}/{GUESTS}"}
+            started.append((subprocess.Popen(GROUPS[name], cwd=ROOT, env=shard, stdout=output, stderr=output), output))
+        statuses = []
+        for guest, output in started:
+            statuses.append(guest.wait())
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
+            sys.stdout.flush()
+    return max(statuses, key=abs)
 
 
 def main(argv: list[str]) -> int:
@@ -71,25 +59,18 @@ def main(argv: list[str]) -> int:
     if lacking:
         print("\n".join(lacking), file=sys.stderr)
         return 1
+    failed = []
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    failed, guests, began = [], None, time.monotonic()
-    names = [name for name in GROUPS if name in (argv or GROUPS)]
-    for name in names:
-        if "vm" in names and guests is None and name not in FULL:
-            guests, guests_began = Guests(environment), time.monotonic()
+    for name in argv or GROUPS:
         started = time.monotonic()
-        if name == "vm":
-            assert guests
-            status, started = guests.finish(), guests_began
-        else:
-            status = run(name, environment)
-        seconds = time.monotonic() - started
-        print(f"=== {name}: {'passed' if status == 0 else f'failed ({status})'} in {seconds:.0f} s", flush=True)
+        status = run(name, environment)
+        print(
+            f"=== {name}: {'passed' if status == 0 else f'failed ({status})'} in {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
         if status:
             failed.append(name)
-    print(
-        f"make test: {'all passed' if not failed else 'failed: ' + ', '.join(failed)} in {time.monotonic() - began:.0f} s"
-    )
+    print("make test: " + ("all passed" if not failed else "failed: " + ", ".join(failed)))
     return 1 if failed else 0
 
 

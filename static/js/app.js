@@ -86,12 +86,15 @@ document.addEventListener("change", (event) => {
   if (event.target.matches?.("[data-autosubmit]")) event.target.form.requestSubmit();
 });
 
+const asksAgain = (event) => event.detail.elt.getAttribute("hx-trigger")?.includes("changed-"); // by itself, see events.js
+
 document.addEventListener("htmx:responseError", (event) => {
   const { xhr } = event.detail;
   if (xhr.status === 401) location.reload();
+  else if (xhr.status >= 500 && asksAgain(event)) return;
   else flash(`The portal answered ${xhr.status}. Nothing was changed; try again or reload the page.`);
 });
-document.addEventListener("htmx:sendError", () => flash("The portal cannot be reached. It may be starting anew; try again in a few seconds."));
+document.addEventListener("htmx:sendError", (event) => asksAgain(event) || flash("The portal cannot be reached. It may be starting anew; try again in a few seconds."));
 document.addEventListener("htmx:afterSettle", (event) => {
   freshTimes();
   for (const dialog of event.target.querySelectorAll?.("dialog[data-open]") ?? []) if (!dialog.open) dialog.showModal();

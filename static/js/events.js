@@ -34,7 +34,22 @@ function listen(root) {
 }
 
 const state = (message) => (message.deployment ? `${message.deployment.number} ${message.deployment.state}` : "");
-for (const root of document.querySelectorAll("[data-events]")) listen(root);
+
+function begin() {
+  for (const root of document.querySelectorAll("[data-events]")) listen(root);
+}
+
+// Not before htmx listens: it begins with this event, which waits for every script of the page, and a hint before it would be lost.
+if (document.readyState === "complete") begin();
+else document.addEventListener("DOMContentLoaded", begin);
+
+// A part that could not be loaded (the portal restarts, the line was down) still shows what was: it asks again.
+function again(event) {
+  const what = event.detail.elt.getAttribute("hx-trigger")?.match(/changed-(\w+)/)?.[1];
+  const status = event.detail.xhr?.status ?? 0;
+  if (what && !(status >= 400 && status < 500)) setTimeout(() => tell(what), 2000);
+}
+for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) document.addEventListener(failure, again);
 
 // The step under way counts its own seconds.
 setInterval(() => {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from scripts.trial import Trial
 from tests.e2e.browser import LIVE_MS, Portal, chromium
@@ -120,6 +120,26 @@ def test_a_name_that_cannot_be_an_address_is_refused_before_the_upload(portal: P
     portal.choose_image(demo_archive)
     expect(portal.page.locator("#trouble-slug")).to_contain_text("Capital letters")
     expect(portal.page.locator(".drop")).to_be_visible()
+
+
+def test_the_page_catches_up_when_its_scripts_come_late_and_a_part_is_lost(portal: Portal, demo_archive: Path) -> None:
+    lost: list[str] = []
+
+    def late(route: Route) -> None:
+        time.sleep(3)  # of a slow network: the deployment is over before the page's last script is there
+        route.continue_()
+
+    def lose_first(route: Route) -> None:
+        if lost:
+            route.continue_()
+        else:
+            lost.append(route.request.url)
+            route.abort()
+
+    portal.page.route(re.compile(r"/charts[^/]*\.js"), late)
+    portal.page.route(re.compile(r"/part/deployment"), lose_first)
+    uploaded(portal, "late", demo_archive)
+    assert lost
 
 
 def test_variables_are_masked_and_reach_the_app(portal: Portal, platform: Trial, demo_archive: Path) -> None:

@@ -132,10 +132,14 @@ class Containers:
             raise Conflict(
                 f'cannot remove container "/{container.name}": container is {container.state}: stop the container before removing or force remove.',
             )
-        await self._lifecycle.end(container)
-        async with container.lock:
-            if container in self._core.registry:  # --rm may have been faster
-                await self.discard(container)
+        while True:
+            await self._lifecycle.end(container)
+            async with container.lock:
+                if container.state.is_live:
+                    continue  # a start that had the lock before us has made it run
+                if container in self._core.registry:  # --rm may have been faster
+                    await self.discard(container)
+                return
 
     async def discard(self, container: Container) -> None:
         """The removal itself, for one that holds the lock and knows that nothing of the container lives. Safe to repeat."""

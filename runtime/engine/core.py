@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ from runtime.kernel.cgroups import Cgroups
 from runtime.network.bridge import Networks
 from runtime.oci.client import LauncherClient
 from runtime.storage.driver import Driver
+
+SETTLE_S = 10.0
 
 log = logging.getLogger("moorage.engine")
 
@@ -43,6 +46,11 @@ class Core:
     events: Events = field(default_factory=Events)
     started_ns: int = field(default_factory=time.time_ns)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _unfinished: int = 0
+    _finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._finished.set()
 
     @property
     def cgroup_root(self) -> str:
@@ -67,8 +75,23 @@ class Core:
         if not task.cancelled() and task.exception():
             log.error("%s failed: %s", task.get_name(), task.exception(), exc_info=task.exception())
 
+    @asynccontextmanager
+    async def unfinished(self) -> AsyncIterator[None]:
+        """A block that the engine's end waits for: a start given up half-way may leave a container that runs already."""
+        self._unfinished += 1
+        self._finished.clear()
+        try:
+            yield
+        finally:
+            self._unfinished -= 1
+            if not self._unfinished:
+                self._finished.set()
+
     async def settle(self) -> None:
-        """Cancel what was spawned and wait for its end."""
+        """Let starts come to their end, cancel all else that was spawned, and wait for it."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._finished.wait(), SETTLE_S)
+        await asyncio.sleep(0)  # what they spawned last begins
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

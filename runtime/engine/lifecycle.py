@@ -85,7 +85,7 @@ class Lifecycle:
         """Storage, network, specification, launcher, gate: each undone in reverse when a later one fails. Holds the lock."""
         core, life = self._core, container.life
         try:
-            async with AsyncExitStack() as undo:
+            async with core.unfinished(), AsyncExitStack() as undo:
                 launched = await self._launch(container, undo)
                 await self._attach_waiting(container, launched)
                 life.started_ns = await launched.release()
@@ -239,8 +239,9 @@ class Lifecycle:
         self._cancel_restart(container)
         container.life.stopped_by_user = True
         if container.state is State.RESTARTING:
-            async with container.lock:
-                container.life.state = State.EXITED
+            async with container.lock:  # a restart that had it may have made it run
+                if container.state is State.RESTARTING:
+                    container.life.state = State.EXITED
         if container.state.is_live:
             await self._end_by(container, signal.SIGKILL, 0)
 

@@ -156,6 +156,31 @@ def test_an_engine_killed_in_the_middle_of_a_start_leaves_nothing(engine: Engine
     assert engine.leftovers() == {}
 
 
+@pytest.mark.parametrize("delay_ms", [1, 5, 10, 20])
+def test_an_engine_asked_to_end_in_the_middle_of_a_start_finishes_it(engine: Engine, delay_ms: int) -> None:
+    engine.docker("create", "--name", "whole", "busybox", "sleep", "600")
+    starting = threading.Thread(target=lambda: engine.docker("start", "whole", code=None))
+    starting.start()
+    threading.Event().wait(delay_ms / 1000)
+    engine.end(signal.SIGTERM)
+    starting.join()
+    engine.start()
+    if engine.status("whole") == "running":
+        assert engine.inspect("whole")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        assert "eth0" in engine.docker("exec", "whole", "ip", "address")
+    assert engine.leftovers() == {}
+    engine.docker("rm", "-f", "whole")
+    assert engine.leftovers() == {}
+
+
+def test_removing_one_that_restarts_all_the_time_leaves_nothing(engine: Engine) -> None:
+    for _ in range(15):
+        engine.docker("run", "-d", "--name", "busy", "--restart", "always", "busybox", "true")
+        eventually(lambda: engine.inspect("busy")["RestartCount"] > 0, "a restart")
+        engine.docker("rm", "-f", "busy")
+        assert engine.leftovers() == {}
+
+
 def test_half_made_folders_are_swept(engine: Engine) -> None:
     crash(engine)
     torn = engine.containers / ("f" * 64)

@@ -30,12 +30,21 @@ def prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def readiness(path: str, host: str) -> str:
-    """Empty when `/readyz` answers 200 over the web socket, else what it says."""
+def connect(door: str) -> socket.socket:
+    """A connection to a unix socket's path or to "address port"."""
+    if door.startswith("/"):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(5)
+        client.connect(door)
+        return client
+    address, port = door.split()
+    return socket.create_connection((address, int(port)), 15)
+
+
+def readiness(door: str, host: str) -> str:
+    """Empty when `/readyz` answers 200 through that door, else what it says."""
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
-            client.connect(path)
+        with connect(door) as client:
             client.sendall(f"GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             answer = b""
             while part := client.recv(65536):
@@ -50,7 +59,7 @@ class Foreground:
     """Holds supervisor's pid and whether we were asked to end."""
 
     def __init__(self, argv: list[str]) -> None:
-        self.supervisord, self.config, self.web_socket, self.host, self.logs = argv[1:6]
+        self.supervisord, self.config, self.web_socket, self.entrance, self.host, self.logs = argv[1:7]
         self.pid = 0
         self.ending = False
 
@@ -80,7 +89,8 @@ class Foreground:
         """Print "ready" when the portal is, or what is missing when it takes too long."""
         started = time.monotonic()
         while not self.ending:
-            missing = readiness(self.web_socket, self.host)
+            # The portal first, whose answer comes at once; then the way people take to it.
+            missing = readiness(self.web_socket, self.host) or readiness(self.entrance, self.host)
             if not missing:
                 say(f"ready after {time.monotonic() - started:.1f} s")
                 return

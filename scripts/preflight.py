@@ -76,14 +76,17 @@ def port(state: State) -> str:
     """HAProxy's port must be ours to take, unless our HAProxy already has it."""
     if records.read(state.records / "haproxy.json") is not None:
         return ""
-    with socket.socket(socket.AF_INET6 if ":" in state.bind else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((state.bind, state.port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"port {state.port} on {state.bind} is in use: end what listens there, or set MOORAGE_PORT to another."
-            return f"port {state.port} on {state.bind} cannot be taken ({error.strerror}): set MOORAGE_BIND and MOORAGE_PORT."
+    for address in state.binds:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, state.port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return f"port {state.port} on {address} is in use: end what listens there, or set MOORAGE_PORT to another."
+                if ":" in address and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # this machine has no IPv6
+                return f"port {state.port} on {address} cannot be taken ({error.strerror}): set MOORAGE_BIND and MOORAGE_PORT."
     return ""
 
 

@@ -50,6 +50,18 @@ class State:
         return hashlib.sha256(os.path.realpath(self.folder).encode()).hexdigest()[:8]
 
     @property
+    def binds(self) -> tuple[str, ...]:
+        """Addresses that HAProxy's port is taken on (`worker.ingress.binds`)."""
+        if self.bind == "127.0.0.1":
+            return "127.0.0.1", "::1"
+        return ("0.0.0.0", "::") if self.bind in ("0.0.0.0", "*", "::") else (self.bind,)
+
+    @property
+    def entrance(self) -> str:
+        """Where this machine reaches that port: "address port"."""
+        return f"{self.binds[0].replace('0.0.0.0', '127.0.0.1')} {self.port}"
+
+    @property
     def run(self) -> Path:
         """Sockets (AF_UNIX paths end at 107 bytes, so they do not lie in the state folder)."""
         return Path("/run/moorage") / self.short

@@ -83,7 +83,12 @@ def start(state: State) -> None:
     tell(state, said)
     supervisord = str(PYTHON.parent / "supervisord")
     arguments = [str(PYTHON), "-I", "-S", str(ROOT / "scripts/foreground.py"), supervisord, str(config)]
-    arguments += [f"{state.run}/web.sock", state.portal_host, str(state.records / "logs")]
+    arguments += [
+        f"{state.run}/web.sock",
+        state.entrance,
+        state.portal_host,
+        str(state.records / "logs"),
+    ]
     records.write(state.records / "up.json", os.getpid(), "")
     os.execve(arguments[0], arguments, state.environment())
 

@@ -28,6 +28,13 @@ def test_a_port_in_use_is_named_with_the_way_out(state: State) -> None:
     assert "MOORAGE_PORT" in sentence
 
 
+def test_a_port_in_use_on_the_other_loopback_is_named_too(state: State) -> None:
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        taken.listen()
+        assert "on ::1 is in use" in preflight.port(replace(state, port=taken.getsockname()[1]))
+
+
 def test_a_full_disk_is_named_with_both_figures(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "FREE_BYTES_NEEDED", 10**18)
     assert "MB free and Moorage needs" in preflight.disk(state)

@@ -35,26 +35,26 @@ async def test_no_descriptor_of_the_host_reaches_the_program(room: Room) -> None
     assert said.split() == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "mount -t tmpfs none /tmp",
-        "unshare -U true",
-        "unshare -m true",
-        "mknod /tmp/sda b 8 0",
-        "echo 1 > /proc/sys/kernel/panic",
-        "echo b > /proc/sysrq-trigger",
-        "hostname other",
-        "mkdir /sys/fs/cgroup/pids/x || mkdir /sys/fs/cgroup/x",
-        "echo x > /sys/kernel/mm/ksm/run",
-        "dd if=/proc/kcore of=/dev/null count=1 2>/dev/null && test -s /proc/kcore",
-        "swapon /tmp",
-        "chroot /proc/1/root ls /var/tmp/none",
-    ],
+REFUSED = (
+    "mount -t tmpfs none /tmp",
+    "unshare -U true",
+    "unshare -m true",
+    "mknod /tmp/sda b 8 0",
+    "echo 1 > /proc/sys/kernel/panic",
+    "echo b > /proc/sysrq-trigger",
+    "hostname other",
+    "mkdir /sys/fs/cgroup/pids/x || mkdir /sys/fs/cgroup/x",
+    "echo x > /sys/kernel/mm/ksm/run",
+    "dd if=/proc/kcore of=/dev/null count=1 && test -s /proc/kcore",
+    "swapon /tmp",
+    "chroot /proc/1/root ls /var/tmp/none",
 )
-async def test_it_is_refused_what_would_reach_the_host(room: Room, command: str) -> None:
-    record, said = await room.run("sh", "-c", command)
-    assert record.code != 0, said
+
+
+async def test_it_is_refused_what_would_reach_the_host(room: Room) -> None:
+    lines = [f"({command}) >/dev/null 2>&1 && echo 'allowed: {command}'" for command in REFUSED]
+    _, said = await room.run("sh", "-c", "\n".join([*lines, "(true) && echo tried all"]))
+    assert said == "tried all"
 
 
 async def test_masked_paths_are_empty_and_proc_sys_is_read_only(room: Room) -> None:

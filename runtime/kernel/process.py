@@ -103,6 +103,14 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def children() -> list[int]:
+    """This single-threaded process's children, ended ones included; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    try:
+        return [int(pid) for pid in read_small(f"/proc/self/task/{os.getpid()}/children", 65536).split()]
+    except FileNotFoundError:
+        return []
+
+
 def set_name(name: str) -> None:
     """Name this process for `ps` (15 bytes)."""
     write_small("/proc/self/comm", name[:15].encode())

@@ -54,6 +54,10 @@ class Crew:
         mapped = (self.uids, self.gids) == (spec.linux.uid_mappings, spec.linux.gid_mappings)
         return mapped and net == self.net and stage.ahead(spec, detect()) == self.ahead
 
+    def waits(self) -> bool:
+        """Whether both are still there: one that was parked may have been killed meanwhile."""
+        return handshake.is_open(self.gate) and handshake.is_open(self.helpers)
+
     def order(self, bundle: Path, streams: Streams, complete: int) -> None:
         """Set both to work on a bundle: the init reads the specification, the helper makes the root.
 

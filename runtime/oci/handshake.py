@@ -181,6 +181,16 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
     return (decode(data) if data else None), fds
 
 
+def is_open(sock: socket.socket) -> bool:
+    """Whether the far end is there. Takes nothing from the socket."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def try_send(sock: socket.socket, message: Message) -> None:
     """Send a message to a peer that may have gone."""
     with contextlib.suppress(OSError):

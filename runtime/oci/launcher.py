@@ -83,7 +83,7 @@ def _park(order: dict[str, Any], fds: list[int], engine: socket.socket) -> _Park
 
     def child() -> None:
         _leave_launcher(engine, ours)
-        maker_ = maker.park(lambda: _gather(order["id_base"], netns))
+        maker_ = maker.park(lambda: _gather(order["id_base"], netns, theirs))
         os.close(netns)
         packet, given = handshake.receive_packet(theirs)
         theirs.close()
@@ -98,8 +98,12 @@ def _park(order: dict[str, Any], fds: list[int], engine: socket.socket) -> _Park
     return _Parked(order["crew"], ours)
 
 
-def _gather(id_base: int, netns: int) -> crew.Crew | None:
-    """In a parked maker: a crew for any container with these ids, in that network; None, and said, when there can be none."""
+def _gather(id_base: int, netns: int, monitors: socket.socket) -> crew.Crew | None:
+    """In a parked maker: a crew for any container with these ids, in that network; None, and said, when there can be none.
+
+    `monitors` is for its parent alone, whose end the launcher sees by it.
+    """
+    monitors.close()
     _warm_up_spec()
     options = default.Options(
         args=("true",), hostname="", cgroups_path="parked", id_base=id_base, netns=Path(f"/proc/self/fd/{netns}")

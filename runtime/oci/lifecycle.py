@@ -75,7 +75,10 @@ def create(
         crew = parked
         if crew:
             acquired.callback(crew.dismiss)
-            crew.order(bundle, streams, complete)
+            if crew.waits():
+                crew.order(bundle, streams, complete)
+            else:
+                crew = None
         spec = checked(Spec.read(bundle / CONFIG))
         with step("2 network"):
             fits = crew is not None and crew.fits(spec)

@@ -33,6 +33,10 @@ class Maker:
     pid: int
     sock: socket.socket
 
+    def waits(self) -> bool:
+        """Whether it is still there."""
+        return handshake.is_open(self.sock)
+
     def order(
         self, folder: str, pipes: Streams, control: socket.socket, attach: str, complete: int, *, go: bool
     ) -> None:

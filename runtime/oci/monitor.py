@@ -30,6 +30,9 @@ def run(request: dict[str, Any], control: socket.socket, complete: int, parked: 
     """
     process.set_name("moorage-monitor")
     try:
+        if parked and not parked.waits():
+            parked.dismiss()
+            parked = None
         _live(request, control, complete, parked or maker.park())
     except (OSError, ValueError, RuntimeFault) as error:
         fault = error if isinstance(error, OSError | RuntimeFault) else RuntimeFault(str(error))
@@ -63,6 +66,9 @@ def _live(request: dict[str, Any], control: socket.socket, complete: int, hand: 
     session.reap(hand.pid)
     for child in created.children:
         os.waitpid(child, 0)
+    for child in process.children():
+        if child not in (hand.pid, created.pid):  # the init of a crew that was not taken
+            os.waitpid(child, os.WNOHANG)
     code, signum = session.run()
     _end(Path(bundle), session, created, code, signum)
 

@@ -212,7 +212,7 @@ def archive() -> bytes:
 def engine(archive: bytes) -> Iterator[Engine]:
     """An engine with busybox; at the module's end everything is taken down and nothing may be left over."""
     assert os.geteuid() == 0, "these tests need root"
-    state = Path(tempfile.mkdtemp(prefix="moorage-test-", dir="/var/tmp"))
+    state = Path(tempfile.mkdtemp(prefix="moorage-test-", dir=os.environ.get("MOORAGE_TEST_STATE", "/var/tmp")))
     engine = Engine(state, "--max-disk", str(1 << 30))
     engine.start()
     try:
@@ -246,7 +246,7 @@ def no_containers_stay(engine: Engine) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def docker_20() -> Iterator[str]:
     """Debian's docker.io command line (20.10 on Debian 12), taken out of its package without installing its daemon."""
-    folder = Path(tempfile.mkdtemp(prefix="moorage-docker-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="moorage-docker-", dir=os.environ.get("MOORAGE_TEST_STATE", "/var/tmp")))
     folder.chmod(0o755)
     subprocess.run(["apt-get", "download", "docker.io"], cwd=folder, check=True, capture_output=True, timeout=300)
     package = next(folder.glob("docker.io_*.deb"))

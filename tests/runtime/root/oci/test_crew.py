@@ -139,6 +139,7 @@ async def test_one_that_does_not_fit_costs_only_time(room: Room, netns: Namespac
     bundle = room.bundle("sh", "-c", "df -k /dev/shm; ls /dev", **options)
     launched = await launch(room, bundle, "one")
     assert not own & user_namespaces([launched.init_pid])
+    await until(lambda: descendants(launched.monitor_pid) == [launched.init_pid])  # no zombie stays
     await launched.release()
     record = await launched.wait()
     assert record.code == 0, output(bundle)
@@ -199,6 +200,29 @@ async def test_who_is_killed_at_any_moment_leaves_nothing(room: Room, netns: Nam
             os.kill(launched.monitor_pid, signal.SIGKILL)
         assert (await launched.wait()).unknown
         launched.close()
+
+
+@pytest.mark.parametrize("victim", range(4), ids=["monitor", "maker", "init", "helper"])
+async def test_one_that_was_killed_while_it_waited_costs_only_time(room: Room, netns: Namespace, victim: int) -> None:
+    await parked(room, netns)
+    launcher = room.client.pid
+    assert launcher
+    await until(lambda: len(descendants(launcher)) == 4)
+    pid = descendants(launcher)[victim]
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: "Z" in _state_of(pid) or start_ticks(pid) is None)
+    launched = await launch(room, room.bundle("true", id_base=ID_BASE, netns=path_of(netns)), "one")
+    await until(lambda: descendants(launched.monitor_pid) == [launched.init_pid])  # no zombie stays
+    await launched.release()
+    assert (await launched.wait()).code == 0
+    launched.close()
+
+
+def _state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
 
 
 @pytest.mark.parametrize("crew", ["", "one"])

@@ -20,12 +20,16 @@ def section(name: str, text: str = TEXT, indent: str = "") -> str:
     return found[1]
 
 
+def services() -> dict[str, str]:
+    """Name and lines of those that run this repository."""
+    all_of_them = section("services")
+    names = re.findall(r"^  ([a-z]+):$", all_of_them, re.MULTILINE)
+    return {name: body for name in names if "*moorage" in (body := section(name, all_of_them, "  "))}
+
+
 def commands() -> dict[str, list[str]]:
-    """Service and command, of those that run this repository."""
-    services = section("services")
-    names = re.findall(r"^  ([a-z]+):$", services, re.MULTILINE)
-    own = {name: body for name in names if "*moorage" in (body := section(name, services, "  "))}
-    return {name: json.loads(body.partition("command: ")[2].splitlines()[0]) for name, body in own.items()}
+    """Service and command."""
+    return {name: json.loads(body.partition("command: ")[2].splitlines()[0]) for name, body in services().items()}
 
 
 def module_exists(name: str) -> bool:
@@ -67,6 +71,12 @@ def test_each_folder_in_a_command_is_the_one_the_others_are_told() -> None:
     }
     assert {word for word in named if not word.startswith(tuple(FOLDERS))} == set()
     assert commands()["engine"][-4:] == ["--state", "/var/lib/moorage", "--run", "/run/moorage/compose"]
+
+
+def test_secrets_reach_only_what_reads_them() -> None:
+    assert {name for name, body in services().items() if "*database" in body} == {"bootstrap", "web", "control"}
+    assert {name for name, body in services().items() if "MOORAGE_ADMIN_PASSWORD" in body} == {"bootstrap"}
+    assert "DATABASE_URL" not in section("x-moorage") and "ADMIN_PASSWORD" not in section("x-moorage")
 
 
 def test_each_volume_that_is_mounted_is_declared() -> None:

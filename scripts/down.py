@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -14,9 +15,10 @@ import time
 from pathlib import Path
 
 from scripts import doctor, records, supervise
-from scripts.state import ROOT, SetupError, State
+from scripts.state import DATABASE_URL, ROOT, SetupError, State
 
 ENGINE_WITHIN_S = 30
+UP_WITHIN_S = 40.0
 
 
 class EngineConnection(http.client.HTTPConnection):
@@ -34,11 +36,17 @@ class EngineConnection(http.client.HTTPConnection):
 
 
 def end_up(state: State) -> None:
-    """End the foreground process and all it supervises."""
+    """End the foreground process and all it supervises; raises SetupError when it takes too long."""
     record = records.read(state.records / "up.json")
-    if record is not None:
+    if record is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
         os.kill(record["pid"], signal.SIGTERM)
-        records.wait_for_end(record["pid"], 40)
+    if not records.wait_for_end(record["pid"], UP_WITHIN_S):
+        raise SetupError(
+            f"make up (process {record['pid']}) did not end within {UP_WITHIN_S:g} s: end it, and run make down again"
+            f" (logs: {state.records / 'logs'})."
+        )
 
 
 def end_engine(state: State) -> None:
@@ -53,13 +61,18 @@ def end_engine(state: State) -> None:
         connection.request("POST", "/moorage/shutdown?remove=containers")
         answer = connection.getresponse()
         if answer.status >= 300:
-            raise SetupError(
-                f"the engine did not shut down: {json.loads(answer.read() or b'{}').get('message', answer.status)}"
-            )
-    except OSError as error:
+            raise SetupError(f"the engine did not shut down: {_message(answer)}")
+    except (OSError, http.client.HTTPException) as error:
         print(f"moorage: the engine does not answer ({error}); ending it.", file=sys.stderr)
     records.wait_for_end(record["pid"], 30)
     records.end(record)
+
+
+def _message(answer: http.client.HTTPResponse) -> str:
+    body = answer.read()
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(body)["message"])
+    return f"it answers {answer.status} {answer.reason}"
 
 
 def holds_something(state: State) -> bool:
@@ -72,9 +85,10 @@ def start_engine(state: State) -> records.Record | None:
     """Start the engine and wait until it answers; None, and said, when it does not."""
     state.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state.records / "logs/engine.log"
+    environment = {name: value for name, value in state.environment().items() if name != DATABASE_URL}
     with log.open("ab") as output:
         engine = subprocess.Popen(
-            supervise.engine_command(state), cwd=ROOT, env=state.environment(), stdout=output, stderr=output,
+            supervise.engine_command(state), cwd=ROOT, env=environment, stdout=output, stderr=output,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     records.write(state.records / "engine.json", engine.pid, "down")
@@ -90,13 +104,8 @@ def start_engine(state: State) -> records.Record | None:
     return records.read(state.records / "engine.json")
 
 
-def main() -> int:
-    """Exit status 1 when something is left."""
-    try:
-        state = State.from_environment()
-    except SetupError as error:
-        print(f"moorage: {error}", file=sys.stderr)
-        return 1
+def end_all(state: State) -> list[str]:
+    """End portal, ingress and engine, in this order; returns what is left, as `doctor.leftovers` does."""
     end_up(state)
     if (haproxy := records.read(state.records / "haproxy.json")) is not None:
         records.end(haproxy)
@@ -104,6 +113,20 @@ def main() -> int:
     left = doctor.leftovers(state)
     if not left:
         shutil.rmtree(state.run, ignore_errors=True)
+    return left
+
+
+def main() -> int:
+    """Exit status 1 when something is left, or one sentence says what could not be ended."""
+    try:
+        left = end_all(State.from_environment())
+    except SetupError as error:
+        print(f"moorage: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"moorage: {where}{error.strerror or error}: make down did not finish; run it again.", file=sys.stderr)
+        return 1
     print("down: " + ("nothing is left." if not left else "left behind: " + ", ".join(left)))
     return 1 if left else 0
 

@@ -32,6 +32,10 @@ curl	curl	tests talk to the API as a pipeline would
 iperf3	iperf3	network rate tests
 git	git	lint looks at what is committed"
 fi
+if [ ! -x .venv/bin/python ] && why=$(sh scripts/find_python.sh venv) && [ -n "$why" ]; then
+    wanted="$wanted
+python3-venv	python3-venv	$why"
+fi
 missing=''
 old_ifs=$IFS; IFS='
 '

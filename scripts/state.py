@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv/bin/python"
+ADMIN_PASSWORD = "MOORAGE_ADMIN_PASSWORD"  # read by bootstrap alone
+DATABASE_URL = "MOORAGE_DATABASE_URL"  # may hold a password; read by the portal's processes alone
 
 
 class SetupError(Exception):
@@ -77,8 +79,9 @@ class State:
         return f"http://{self.portal_host}" + ("" if self.port == 80 else f":{self.port}")
 
     def environment(self) -> dict[str, str]:
-        """The environment of every process `up` starts: the caller's, with the platform's settings."""
-        return os.environ | self.settings()
+        """The environment of every process that goes on: the caller's without bootstrap's, with the platform's settings."""
+        inherited = {name: value for name, value in os.environ.items() if name != ADMIN_PASSWORD}
+        return inherited | self.settings()
 
     def settings(self) -> dict[str, str]:
         """What this platform's processes must be told."""

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.state import PYTHON, ROOT, SetupError, State
+from scripts.state import DATABASE_URL, PYTHON, ROOT, SetupError, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     grace_s: int = 10
+    reads_database: bool = False  # the others start without its URL, which may hold a password
 
 
 def code_digest(*folders: str) -> str:
@@ -79,7 +80,11 @@ def programs(state: State) -> list[Program]:
     found = [
         Program("engine", _kept(state, "engine", code_digest("runtime"), engine_command(state))),
         Program("haproxy", _kept(state, "haproxy", "1", haproxy)),
-        Program("web", (str(binaries / "gunicorn"), "-c", str(ROOT / "portal/gunicorn.py"), "portal.asgi:application")),
+        Program(
+            "web",
+            (str(binaries / "gunicorn"), "-c", str(ROOT / "portal/gunicorn.py"), "portal.asgi:application"),
+            reads_database=True,
+        ),
         Program(
             "control",
             (
@@ -97,6 +102,7 @@ def programs(state: State) -> list[Program]:
                 f"control@{state.short}",
                 *quiet,
             ),
+            reads_database=True,
         ),
         Program(
             "worker",
@@ -157,10 +163,12 @@ def write_config(state: State) -> Path:
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]
     for program in programs(state):
-        command = " ".join(_quoted(part) for part in ("setpriv", "--pdeathsig", "TERM", "--", *program.command))
+        command = ("setpriv", "--pdeathsig", "TERM", "--", *program.command)
+        if not program.reads_database:
+            command = ("env", "-u", DATABASE_URL, *command)
         lines += [
             f"[program:{program.name}]",
-            f"command={command}",
+            f"command={' '.join(map(_quoted, command))}",
             f"directory={ROOT}",
             "autorestart=true",
             "startsecs=0",

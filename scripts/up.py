@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from scripts import preflight, records, supervise
-from scripts.state import PYTHON, ROOT, SetupError, State
+from scripts.state import ADMIN_PASSWORD, DATABASE_URL, PYTHON, ROOT, SetupError, State
 
 CODE_STAMP = "prepared"
 
@@ -33,8 +33,8 @@ def preparation_stamp(state: State) -> str:
     digest = hashlib.sha256((ROOT / "requirements/up.txt").read_bytes())
     for path in sorted((ROOT / "portal").rglob("migrations/*.py")):
         digest.update(path.name.encode() + path.read_bytes())
-    digest.update(os.environ.get("MOORAGE_DATABASE_URL", "").encode())
-    digest.update(os.environ.get("MOORAGE_ADMIN_PASSWORD", "").encode())
+    digest.update(os.environ.get(DATABASE_URL, "").encode())
+    digest.update(os.environ.get(ADMIN_PASSWORD, "").encode())
     digest.update(state.host.encode())
     return digest.hexdigest()
 
@@ -44,7 +44,7 @@ def prepare(state: State) -> dict[str, str]:
     stamp, wanted = state.records / CODE_STAMP, preparation_stamp(state)
     if stamp.exists() and stamp.read_text() == wanted:
         return {}
-    environment = state.environment()
+    environment = os.environ | state.settings()
     answer = _run([str(PYTHON), "manage.py", "bootstrap", "--migrate"], environment, "preparing the database")
     stamp.write_text(wanted)
     said: dict[str, str] = json.loads(answer.strip().splitlines()[-1])

@@ -134,7 +134,9 @@ def test_the_commands_add_people_and_print_a_token_as_the_last_word(
 
 def test_bootstrap_makes_everything_once(db: None, capsys: pytest.CaptureFixture[str]) -> None:
     import json
+    import stat
 
+    from portal.config import config
     from portal.fleet.models import Host
     from portal.plans.models import Plan
 
@@ -150,3 +152,4 @@ def test_bootstrap_makes_everything_once(db: None, capsys: pytest.CaptureFixture
     assert admin.check_password(outs[0]["password"])
     assert set(Plan.objects.values_list("slug", flat=True)) == {"nano", "small", "medium", "large"}
     assert Host.objects.count() == 1
+    assert stat.filemode(config().run.stat().st_mode) == "drwx------"

@@ -24,7 +24,7 @@ ADMIN = "admin"
 
 
 class Command(BaseCommand):
-    """Secrets, the operator `admin` with team `admin`, the plans, and the row of this host. Prints JSON once."""
+    """Secrets, the folder of sockets, the operator `admin` with team `admin`, the plans, this host's row. Prints JSON once."""
 
     help = "Make secrets, the operator admin, plans and this host's row; safe to repeat."
 
@@ -35,6 +35,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print `{"user", "password", "made"}`; the password only when it was made here."""
         secrets.ensure(config().secrets)
+        if "MOORAGE_RUN" in os.environ:
+            config().run.mkdir(mode=0o700, parents=True, exist_ok=True)
         if options["migrate"]:
             call_command("migrate", interactive=False, verbosity=0)
         self._fill()

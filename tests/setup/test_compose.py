@@ -1,0 +1,91 @@
+"""The compose file names what is there. It is read by its lines: no YAML reader is among the requirements."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+from scripts.state import ROOT
+
+TEXT = (ROOT / "compose/compose.yaml").read_text()
+FOLDERS = {"/var/lib/moorage": "MOORAGE_STATE", "/run/moorage/compose": "MOORAGE_RUN"}
+
+
+def section(name: str, text: str = TEXT, indent: str = "") -> str:
+    """The lines below a key."""
+    found = re.search(rf"^{indent}{name}:.*\n((?:{indent} .*\n|\s*\n)*)", text, re.MULTILINE)
+    assert found is not None, f"there is no {name}"
+    return found[1]
+
+
+def services() -> dict[str, str]:
+    """Name and lines of those that run this repository."""
+    all_of_them = section("services")
+    names = re.findall(r"^  ([a-z]+):$", all_of_them, re.MULTILINE)
+    return {name: body for name in names if "*moorage" in (body := section(name, all_of_them, "  "))}
+
+
+def commands() -> dict[str, list[str]]:
+    """Service and command."""
+    return {name: json.loads(body.partition("command: ")[2].splitlines()[0]) for name, body in services().items()}
+
+
+def module_exists(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+
+def missing(command: list[str]) -> list[str]:
+    """What a command names that this repository lacks."""
+    match command:
+        case ["sh", "-c", script]:
+            steps = [shlex.split(step.strip().removeprefix("exec ")) for step in script.split("&&")]
+            return [name for step in steps for name in missing(step)]
+        case ["python", "-m", module, *_]:
+            return [] if module_exists(module) else [module]
+        case ["python", file, *_]:
+            return [] if (ROOT / file).is_file() else [file]
+        case ["gunicorn", "-c", file, application]:
+            module = application.partition(":")[0]
+            return [*([] if (ROOT / file).is_file() else [file]), *([] if module_exists(module) else [module])]
+        case ["celery", "-A", module, "worker", *_]:
+            return [] if module_exists(module) else [module]
+        case ["haproxy", *_]:
+            return []
+    return command
+
+
+def test_each_service_runs_what_this_repository_has() -> None:
+    found = commands()
+    assert set(found) == {"bootstrap", "web", "control", "engine", "worker", "agent", "ingress"}
+    assert {name: lacking for name, command in found.items() if (lacking := missing(command))} == {}
+
+
+def test_each_folder_in_a_command_is_the_one_the_others_are_told() -> None:
+    for folder, variable in FOLDERS.items():
+        assert f"    {variable}: {folder}\n" in TEXT
+    named = {
+        word for command in commands().values() for word in re.findall(r"/(?:var|run)/[a-z./-]+", " ".join(command))
+    }
+    assert {word for word in named if not word.startswith(tuple(FOLDERS))} == set()
+    assert commands()["engine"][-4:] == ["--state", "/var/lib/moorage", "--run", "/run/moorage/compose"]
+
+
+def test_secrets_reach_only_what_reads_them() -> None:
+    assert {name for name, body in services().items() if "*database" in body} == {"bootstrap", "web", "control"}
+    assert {name for name, body in services().items() if "MOORAGE_ADMIN_PASSWORD" in body} == {"bootstrap"}
+    assert "DATABASE_URL" not in section("x-moorage") and "ADMIN_PASSWORD" not in section("x-moorage")
+
+
+def test_each_volume_that_is_mounted_is_declared() -> None:
+    mounted = set(re.findall(r"""[-"\[] ?"?([a-z]+):/""", TEXT))
+    assert mounted == set(re.findall(r"^  ([a-z]+):", section("volumes"), re.MULTILINE))
+
+
+def test_the_image_takes_neither_secrets_nor_this_machines_environment_along() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git", ".venv", ".uv", "compose/.env"} <= set(ignored)
+    copied = re.findall(r"^COPY (\S+) ", (ROOT / "compose/Dockerfile").read_text(), re.MULTILINE)
+    assert all((ROOT / Path(name)).exists() for name in copied)

@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
 POOL = "10.232.128.0/18"
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0 if os.environ.get("MOORAGE_TEST_VM") else 20.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

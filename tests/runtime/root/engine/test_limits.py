@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.runtime.root.engine.conftest import Engine, eventually
 
 
@@ -49,6 +51,7 @@ def create(engine: Engine, name: str, command: list[str], **host: Any) -> None:
 HOG = ["sh", "-c", "sleep 0.2; tail /dev/zero"]
 
 
+@pytest.mark.vm
 def test_a_memory_hog_is_killed_and_the_figures_are_said(engine: Engine) -> None:
     with limit_events(engine) as events:
         create(engine, "hog", HOG, Memory=32 << 20, MemorySwap=32 << 20)
@@ -85,6 +88,7 @@ def test_a_fork_bomb_stops_at_its_limit_and_is_told(engine: Engine) -> None:
     assert "of 20 processes" in next(e for e in events if e["limit"] == "pids")["sentence"]
 
 
+@pytest.mark.vm
 def test_a_disk_has_the_size_asked_for_and_says_when_it_is_full(engine: Engine) -> None:
     with limit_events(engine) as events:
         fill = "dd if=/dev/zero of=/fill bs=1M count=200 2>&1; echo done; sleep 60"
@@ -98,6 +102,7 @@ def test_a_disk_has_the_size_asked_for_and_says_when_it_is_full(engine: Engine) 
     assert "30+0 records out" in engine.docker("exec", "full", "dd", "if=/dev/zero", "of=/more", "bs=1M", "count=30")
 
 
+@pytest.mark.vm
 def test_limits_change_while_the_container_runs(engine: Engine) -> None:
     create(engine, "live", ["sh", "-c", "while :; do :; done"], NanoCpus=2_000_000_000)
     body = {

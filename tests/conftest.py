@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from portal.plans.models import Plan
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """`MOORAGE_TEST_SHARD=1/2` keeps the first half: the VM's tests run in two guests side by side."""
     if shard := os.environ.get("MOORAGE_TEST_SHARD"):

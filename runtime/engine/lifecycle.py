@@ -100,7 +100,12 @@ class Lifecycle:
         container.record.boot_id = core.boot_id
         core.emit(container, "start")
         self.on_running(container)
-        core.spawn(asyncio.to_thread(core.save, container), "save record")
+        core.spawn(self._save_soon(container), "save record")
+
+    async def _save_soon(self, container: Container) -> None:
+        """After the answer is out: until then a new engine learns from the container's own state file that it runs."""
+        await asyncio.sleep(REST_S)
+        await asyncio.to_thread(self._core.save, container)
 
     async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
         """Processes set to work as soon as the specification is written; storage and network are made beside them."""

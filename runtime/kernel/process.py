@@ -103,6 +103,11 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def runs(child: int) -> bool:
+    """Whether a child of this process has not ended. It stays to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def children() -> list[int]:
     """This single-threaded process's children, ended ones included; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
     try:

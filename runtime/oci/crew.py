@@ -56,7 +56,7 @@ class Crew:
 
     def waits(self) -> bool:
         """Whether both are still there: one that was parked may have been killed meanwhile."""
-        return handshake.is_open(self.gate) and handshake.is_open(self.helpers)
+        return handshake.is_open(self.gate) and process.runs(self.helper)
 
     def order(self, bundle: Path, streams: Streams, complete: int) -> None:
         """Set both to work on a bundle: the init reads the specification, the helper makes the root.

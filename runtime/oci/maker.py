@@ -34,8 +34,8 @@ class Maker:
     sock: socket.socket
 
     def waits(self) -> bool:
-        """Whether it is still there."""
-        return handshake.is_open(self.sock)
+        """Whether it is still there. Asks for its end, since its socket may be open for a moment longer in its helper."""
+        return process.runs(self.pid)
 
     def order(
         self, folder: str, pipes: Streams, control: socket.socket, attach: str, complete: int, *, go: bool

@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.engine import records
 from runtime.engine.config import EngineConfig
 from runtime.engine.containers import is_id
+from runtime.engine.orphans import orphans
 from runtime.engine.records import Record
 from runtime.kernel.cgroups import Cgroups
 from runtime.oci.state import State as OciState
@@ -104,17 +105,22 @@ def exists(cgroups: Cgroups, root: str) -> bool:
 
 def engine_runs(config: EngineConfig) -> bool:
     """Whether an engine holds this state."""
+    return engine_pid(config) != 0
+
+
+def engine_pid(config: EngineConfig) -> int:
+    """The engine that holds this state, 0 when none does."""
     try:
         fd = os.open(config.home / "engine.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return 0
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return int(os.read(fd, 32) or b"-1")  # it writes its pid as soon as it has the lock
     finally:
         os.close(fd)
-    return False
+    return 0
 
 
 def _groups(config: EngineConfig) -> set[str]:
@@ -192,8 +198,9 @@ def _loops(config: EngineConfig, expected: set[str]) -> list[str]:
 
 
 def _processes(config: EngineConfig, cgroups: Cgroups, living: set[str]) -> list[str]:
-    """Processes in groups of instances that do not live, and monitors whose container's folder has gone."""
-    found = []
+    """Processes in groups of instances that do not live, and launchers, monitors and crews that serve nobody."""
+    monitors = {i: state.monitor.pid for i in living if (state := OciState.read(config.containers / i))}
+    found = orphans(config.short, engine_pid(config), monitors)
     for path in cgroups.list(f"moorage-{config.short}"):
         name = path.rsplit("/", 1)[-1]
         if is_id(name) and name not in living:

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.engine import orphans
 from runtime.kernel import cgroups
-from scripts import down, records, supervise
+from scripts import down, records
 from scripts.state import PYTHON, ROOT, State
 from scripts.trial import free_port, outer_environment
 
@@ -102,25 +102,33 @@ def test_each_kind_of_leftover_is_counted_by_name_and_none_of_another_state(stat
 
 
 @pytest.fixture
-def killed(state: State) -> Iterator[int]:
-    """The launcher of an engine that was killed: it was stopped before, so neither it nor what it has parked could end."""
+def engine(state: State) -> Iterator[records.Record]:
+    """An engine that runs; whatever becomes of it, nothing of it is left at the end."""
     state.make_folders()
-    engine = down.start_engine(state)
-    assert engine is not None
+    found = down.start_engine(state)
+    assert found is not None
+    try:
+        yield found
+    finally:
+        assert down.end_all(state) == []
+
+
+@pytest.fixture
+def killed(state: State, engine: records.Record) -> Iterator[int]:
+    """The launcher of an engine that was killed: it was stopped before, so neither it nor what it has parked could end."""
     deadline = time.monotonic() + 30
     while len(found := orphans.family(state.short)) < 3:  # launcher, parked monitor, its maker or crew
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
     launcher = min(found, key=lambda pid: records.start_time(pid) or 0)
     os.kill(launcher, signal.SIGSTOP)
-    os.kill(engine["pid"], signal.SIGKILL)
-    os.waitpid(engine["pid"], 0)
     try:
+        os.kill(engine["pid"], signal.SIGKILL)
+        os.waitpid(engine["pid"], 0)
         yield launcher
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(launcher, signal.SIGCONT)
-        assert down.end_all(state) == []
 
 
 def test_what_a_killed_engine_left_running_is_counted_and_nothing_is_after_down(
@@ -138,11 +146,6 @@ def test_what_a_killed_engine_left_running_is_counted_and_nothing_is_after_down(
     assert doctor(state) == (0, "0")
 
 
-def test_an_engine_that_runs_and_what_it_has_in_hand_is_no_leftover(state: State) -> None:
-    state.make_folders()
-    assert down.start_engine(state) is not None
-    try:
-        assert doctor(state) == (0, "0")
-    finally:
-        assert down.end_all(state) == []
-    assert supervise.engine_command(state)[-1] == POOL
+def test_an_engine_that_runs_and_what_it_has_in_hand_is_no_leftover(state: State, engine: records.Record) -> None:
+    assert records.start_time(engine["pid"]) == engine["start"]
+    assert doctor(state) == (0, "0")

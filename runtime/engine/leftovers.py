@@ -30,13 +30,14 @@ def find(config: EngineConfig, cgroups: Cgroups) -> Found:
     known = {r.id: r for r in _records(config.containers)}
     living = {identity for identity in known if _lives(config.containers / identity)}
     expected = living | {i for i, r in known.items() if r.life.state in ("restarting", "removing")}
-    members = _endpoint_links(config)
+    abandoned = not known and not engine_runs(config)  # no network has anybody to serve, though it be on record
+    members = set[str]() if abandoned else _endpoint_links(config)
     return {
         "mounts": _mounts(config, expected),
         "cgroups": _cgroups(config, cgroups, expected, known),
         "links": _links(config, members),
         "netns": _netns(config, expected),
-        "tables": [] if _networks(config) else _tables(config),
+        "tables": [] if _networks(config) and not abandoned else _tables(config),
         "loops": _loops(config, expected),
         "processes": _processes(config, cgroups, living),
         "layers": _layers(config, known),
@@ -180,7 +181,7 @@ def _netns(config: EngineConfig, expected: set[str]) -> list[str]:
 
 
 def _tables(config: EngineConfig) -> list[str]:
-    """nft tables of this state, when no network is recorded that would need them."""
+    """nft tables of this state."""
     done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
     return [line for line in done.stdout.splitlines() if f"moorage_{config.short}" in line]
 

@@ -140,10 +140,14 @@ def test_what_a_killed_engine_left_running_is_counted_and_nothing_is_after_down(
     assert status == 1
     assert f"{killed} moorage-launch" in said
     assert int(said.partition(" processes")[0].split()[-1]) >= 3
+    assert f"moorage_{state.short}" in said.partition(" tables (")[2]
     assert doctor(state, MOORAGE_STATE=str(other)) == (0, "0")
     os.kill(killed, signal.SIGCONT)
     assert down.end_all(state) == []
     assert doctor(state) == (0, "0")
+    assert (
+        state.short not in subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_an_engine_that_runs_and_what_it_has_in_hand_is_no_leftover(state: State, engine: records.Record) -> None:

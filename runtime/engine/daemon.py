@@ -12,6 +12,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.engine import orphans
 from runtime.engine.alarms import Alarms
 from runtime.engine.api.server import Api
 from runtime.engine.bundle import StoreDevice
@@ -70,7 +71,7 @@ class Engine:
         store = config.home / "store"
         driver = await asyncio.to_thread(Overlay2, store, max_disk_bytes=config.max_disk)
         images = await asyncio.to_thread(ImageStore, config.home / "images", driver)
-        launcher = LauncherClient(log_file=config.home / "launcher.log")
+        launcher = LauncherClient(log_file=config.home / "launcher.log", mark=orphans.mark(config.short))
         await launcher.start()
         core = Core(
             config=config,

@@ -19,10 +19,12 @@ from runtime.engine.request import check_group, parse_restart
 from runtime.engine.resources import Resources, checked, parse_resources
 from runtime.engine.state import State
 from runtime.engine.units import parse_size
+from runtime.kernel.cgroups import Resources as GroupLimits
 from runtime.kernel.process import write_atomic
 
 GROUPS = "groups.json"
 MAX_GROUPS = 20_000
+CPU_WEIGHT = 25  # of all containers together, beside 100 of whatever else wants a CPU at the same time: ingress and portal go first
 
 
 class Limits:
@@ -109,7 +111,9 @@ class Limits:
             log.warning("%s is not readable, groups have no limits until they are set again: %s", self._file, error)
 
     async def restore(self) -> None:
-        """Make all groups that have limits, after a reboot or at every start."""
+        """Make the group of all containers, and those that have limits, after a reboot or at every start."""
+        core = self._core
+        await asyncio.to_thread(core.cgroups.create, core.cgroup_root, GroupLimits(cpu_weight=CPU_WEIGHT))
         for path, resources in self._groups.items():
             await asyncio.to_thread(self._make, path, resources)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,14 @@ def test_a_teams_sum_is_held_and_named(engine: Engine) -> None:
         eventually(lambda: bool(events), "the event")
     assert (events[0]["limit"], events[0]["level"], events[0]["allowed"]) == ("memory", "team", str(32 << 20))
     assert engine.call("POST", "/moorage/groups", {"path": "../x"})[0] == 400
+
+
+@pytest.mark.vm
+def test_all_containers_together_weigh_a_quarter_of_what_runs_beside_them(engine: Engine) -> None:
+    create(engine, "busy", ["sleep", "60"], CpuShares=2048)
+    found = [p.read_text().strip() for p in Path("/sys/fs/cgroup").glob(f"*moorage-{engine.short}/cpu.weight")]
+    found += [p.read_text().strip() for p in Path("/sys/fs/cgroup").glob(f"cpu*/moorage-{engine.short}/cpu.shares")]
+    assert set(found) in ({"25"}, {"256"})  # unified cgroups, or not
 
 
 def test_a_fork_bomb_stops_at_its_limit_and_is_told(engine: Engine) -> None:

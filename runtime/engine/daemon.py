@@ -73,6 +73,7 @@ class Engine:
         images = await asyncio.to_thread(ImageStore, config.home / "images", driver)
         launcher = LauncherClient(log_file=config.home / "launcher.log", mark=orphans.mark(config.short))
         await launcher.start()
+        groups = cgroups.detect()
         core = Core(
             config=config,
             boot_id=boot_id(),
@@ -80,7 +81,8 @@ class Engine:
             images=images,
             networks=await Networks.open(config.state, config.run, config.subnet_pool),
             launcher=launcher,
-            cgroups=cgroups.detect(),
+            cgroups=groups,
+            offers=groups.offers(f"moorage-{config.short}"),
             device=StoreDevice.of(store),
             watcher=Watcher(),
             ids=IdRanges(config.short),

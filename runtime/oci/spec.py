@@ -162,9 +162,15 @@ class ThrottleDevice:
     rate: int
 
 
+NO_DEVICE = (0, 0)  # major and minor that no block device has
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockIO:
-    """Rates of block devices. An entry for the store's device holds for the loop device of the writable layer too."""
+    """Rates of block devices. An entry for the store's device holds for the loop device of the writable layer too.
+
+    A store that lies on none (tmpfs, btrfs, an overlay) is NO_DEVICE: the entry is for the loop device alone.
+    """
 
     throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
     throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()

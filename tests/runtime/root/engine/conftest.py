@@ -252,6 +252,33 @@ def no_containers_stay(engine: Engine) -> Iterator[None]:
     assert engine.leftovers() == {}
 
 
+def disk_rates(engine: Engine, name: str) -> dict[str, dict[str, int]]:
+    """What the kernel holds a container to, by device and Moorage's names of the four rates."""
+    group = f"moorage-{engine.short}/default/{engine.inspect(name)['Id']}"
+    names = {
+        "read_bps": "DiskReadBps",
+        "write_bps": "DiskWriteBps",
+        "read_iops": "DiskReadIOps",
+        "write_iops": "DiskWriteIOps",
+    }
+    found: dict[str, dict[str, int]] = {}
+    if engine.call("GET", "/info")[1]["CgroupVersion"] == "2":
+        for line in Path("/sys/fs/cgroup", group, "io.max").read_text().splitlines():
+            device, *pairs = line.split()
+            values = dict(pair.split("=") for pair in pairs)
+            found[device] = {
+                names[f"{way}_{unit}"]: int(values[f"{way[0]}{unit}"])
+                for unit in ("bps", "iops")
+                for way in ("read", "write")
+            }
+        return found
+    for key, rate in names.items():
+        for line in Path("/sys/fs/cgroup/blkio", group, f"blkio.throttle.{key}_device").read_text().splitlines():
+            device, value = line.split()
+            found.setdefault(device, {})[rate] = int(value)
+    return found
+
+
 @cache
 def version_of(program: str) -> str:
     """What a docker command line says it is, like 20.10.24+dfsg1."""

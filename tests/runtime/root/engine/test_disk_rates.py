@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.root.engine.conftest import SCRATCH, Engine, eventually, running
+from tests.runtime.root.engine.conftest import SCRATCH, Engine, disk_rates, eventually, running
 
 MB = 1 << 20
 RATES = {"DiskReadBps": 4 * MB, "DiskWriteBps": 3 * MB, "DiskReadIOps": 150, "DiskWriteIOps": 100}
@@ -19,7 +19,7 @@ BYTES, OPERATIONS = "bs=64k count=192", "bs=4k count=400"
 
 @pytest.fixture(scope="module")
 def engine(archive: bytes) -> Iterator[Engine]:
-    """An engine whose state lies on a tmpfs."""
+    """An engine whose state lies on a tmpfs: not in the guest, whose kernel maps no ids on one (6.3 and later do)."""
     state = Path(tempfile.mkdtemp(prefix="moorage-test-", dir=SCRATCH))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,mode=0755", "moorage-test", state], check=True)
     try:
@@ -56,33 +56,15 @@ def test_each_rate_holds_on_the_loop_device_as_measured_inside(engine: Engine) -
         assert amount / (float(ended) - float(began)) == pytest.approx(rate, rel=0.15), key
 
 
-@pytest.mark.vm
 def test_the_kernel_has_the_rates_of_the_loop_device_and_only_of_it(engine: Engine) -> None:
     start(engine, "rated", "sleep 60", StorageOpt={"size": "50m"}, **RATES)
-    assert rates(engine, "rated") == RATES
+    (device,) = disk_rates(engine, "rated")
+    assert device.startswith("7:") and disk_rates(engine, "rated") == {device: RATES}
     assert engine.call("POST", "/containers/rated/update", {"DiskReadIOps": 77})[0] == 200
-    assert rates(engine, "rated") == RATES | {"DiskReadIOps": 77}
+    assert disk_rates(engine, "rated") == {device: RATES | {"DiskReadIOps": 77}}
     assert engine.inspect("rated")["State"]["Moorage"]["notes"] == []
 
 
-def rates(engine: Engine, name: str) -> dict[str, int]:
-    """What the kernel holds the container to, by Moorage's names; there is one device, a loop device."""
-    group = f"moorage-{engine.short}/default/{engine.inspect(name)['Id']}"
-    if engine.call("GET", "/info")[1]["CgroupVersion"] == "2":
-        device, *pairs = Path("/sys/fs/cgroup", group, "io.max").read_text().split()
-        values = dict(pair.split("=") for pair in pairs)
-        assert device.startswith("7:")
-        keys = zip(RATES, ("rbps", "wbps", "riops", "wiops"), strict=True)
-        return {name: int(values[key]) for name, key in keys}
-    found = {}
-    for name, key in zip(RATES, ("read_bps", "write_bps", "read_iops", "write_iops"), strict=True):
-        device, value = Path("/sys/fs/cgroup/blkio", group, f"blkio.throttle.{key}_device").read_text().split()
-        assert device.startswith("7:")
-        found[name] = int(value)
-    return found
-
-
-@pytest.mark.vm
 def test_rates_that_hold_nowhere_are_said(engine: Engine) -> None:
     (warning,) = start(engine, "free", "sleep 60", DiskWriteBps=MB)
     assert "no block device" in warning and "disk size" in warning

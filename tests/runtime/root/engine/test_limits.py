@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.root.engine.conftest import Engine, eventually
+from tests.runtime.root.engine.conftest import Engine, disk_rates, eventually
 from worker.limits import resources
 from worker.protocol import Limits
 
@@ -173,6 +173,18 @@ def test_swap_is_limited_beside_memory(engine: Engine) -> None:
     plan = resources(Limits(memory_bytes=96 << 20, swap_bytes=0))
     assert engine.call("POST", "/containers/planned/update", plan) == (200, {"Warnings": []})
     assert swap_of(engine, "planned") == "0"
+
+
+@pytest.mark.vm
+def test_disk_rates_are_those_of_the_store_and_of_the_loop_device(engine: Engine) -> None:
+    rates = {"DiskReadBps": 4 << 20, "DiskWriteBps": 3 << 20, "DiskReadIOps": 150, "DiskWriteIOps": 100}
+    create(engine, "rated", ["sleep", "60"], StorageOpt={"size": "50m"}, **rates)
+    state = json.loads((engine.containers / engine.inspect("rated")["Id"] / "state.json").read_text())
+    loop = f"7:{state['loop'].removeprefix('loop')}"
+    found = disk_rates(engine, "rated")
+    assert loop in found and len(found) == 2 and all(held == rates for held in found.values())
+    assert engine.call("POST", "/containers/rated/update", {"DiskReadIOps": 77}) == (200, {"Warnings": []})
+    assert all(held == rates | {"DiskReadIOps": 77} for held in disk_rates(engine, "rated").values())
 
 
 def test_memory_swap_of_the_command_lines_is_memory_and_swap_together(engine: Engine, cli: str) -> None:

@@ -116,9 +116,9 @@ class _Child:
             return
         program.enter_groups(self.doors)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # before anybody inside can see this process
-        os.setns(self.init, namespaces.ALL & ~syscalls.CLONE_NEWPID)
+        os.setns(self.init, namespaces.ALL & ~(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWTIME))
         namespaces.become_root()
-        program.take_streams(self.pipes.theirs, sock)
+        program.take_streams(self.pipes.theirs, [sock.fileno()])
         self.step = "4 user"
         identity = program.identify(spec.process)
         program.own_streams(identity)
@@ -126,7 +126,7 @@ class _Child:
         env = program.environment(spec.process, identity)
         program.default_signals()
         self.step = "4 rights"
-        program.confine(spec.process, identity, spec.linux.seccomp)
+        program.confine(spec.process, identity, spec.linux)
         handshake.send(sock, handshake.Ready(0, 0))
         if not isinstance(handshake.receive(sock)[0], handshake.Go):
             return

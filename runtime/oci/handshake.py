@@ -93,7 +93,12 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The container to become: descriptors of its `config.json`, stdout, stderr and, where there is one, stdin come beside it."""
+    """The container to become: descriptors of its `config.json`, stdout and stderr come beside it; then, where they are, stdin,
+    the listening socket at which to wait for the start, and further ones for the program, under these numbers."""
+
+    stdin: bool = False
+    gate: bool = False
+    further: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +121,55 @@ class Mounts:
 
 
 @dataclass(frozen=True, slots=True)
+class AtHooks:
+    """The init has mounted all and waits for the hooks that come before it changes its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """They have run; `state` is what its own hooks are told, as JSON."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The program's terminal: the descriptor of its other side comes beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A seccomp filter notifies: the descriptor comes beside it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Go:
     """The start gate opens."""
 
 
-type Message = Made | Ready | Started | Failed | Mapped | Order | Groups | Cloned | Mounts | Go
+type Message = (
+    Made
+    | Ready
+    | Started
+    | Failed
+    | Mapped
+    | Order
+    | Groups
+    | Cloned
+    | Mounts
+    | AtHooks
+    | Hooked
+    | Terminal
+    | Listener
+    | Go
+)
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Made, Ready, Started, Failed, Mapped, Order, Groups, Cloned, Mounts, Go)
-}
+    kind.__name__: kind
+    for kind in (
+        Made, Ready, Started, Failed, Mapped, Order, Groups, Cloned, Mounts, AtHooks, Hooked, Terminal, Listener, Go
+    )
+}  # fmt: skip
 
 
 def encode(message: Message) -> bytes:

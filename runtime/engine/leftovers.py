@@ -57,7 +57,7 @@ def _records(folder: Path) -> Iterable[Record]:
 
 def _lives(folder: Path) -> bool:
     state = OciState.read(folder)
-    return state is not None and (state.monitor.alive() or state.init.alive())
+    return state is not None and any(process.alive() for process in (state.monitor, state.init) if process)
 
 
 def _mounts(config: EngineConfig, expected: set[str]) -> list[str]:

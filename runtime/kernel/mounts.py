@@ -174,3 +174,10 @@ def enter_root(root_fd: int, *, layers: int = 1) -> None:
     for _ in range(layers):
         syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
+
+
+def change_root(root_fd: int) -> None:
+    """Like `enter_root` by chroot(2), for a root that cannot be pivoted (a ramdisk's); the old one stays below."""
+    os.fchdir(root_fd)
+    os.chroot(".")
+    os.chdir("/")

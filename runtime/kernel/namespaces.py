@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
@@ -53,6 +52,12 @@ def map_ids(pid: int, kind: str, mappings: Iterable[tuple[int, int, int]]) -> No
         os.close(fd)
 
 
+def same_user(pid: int) -> bool:
+    """Whether a process is in the user namespace of this one."""
+    there, here = os.stat(f"/proc/{pid}/ns/user"), os.stat("/proc/self/ns/user")  # noqa: PTH116
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
 def set_clocks(pid: int, offsets: Mapping[str, tuple[int, int]]) -> None:
     """Offsets, seconds and nanoseconds, of "monotonic" and "boottime" in the time namespace a process made for its children."""
     text = "".join(f"{clock} {secs} {nanosecs}\n" for clock, (secs, nanosecs) in offsets.items())
@@ -77,16 +82,6 @@ def user_namespace(uids: Iterable[tuple[int, int, int]], gids: Iterable[tuple[in
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(pidfd)
-
-
-def of(pid: int | str) -> dict[str, tuple[int, int]]:
-    """The namespaces of a process ("self" or a pid), each by device and inode."""
-    found = {}
-    for kind in FLAGS:
-        with contextlib.suppress(FileNotFoundError):
-            entry = os.stat(f"/proc/{pid}/ns/{FILES.get(kind, kind)}")  # noqa: PTH116
-            found[kind] = (entry.st_dev, entry.st_ino)
-    return found
 
 
 def become_root() -> None:

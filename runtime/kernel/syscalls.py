@@ -6,11 +6,13 @@ Each raises OSError(errno, text, path). What Python's os, fcntl, signal and sock
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import signal
 import struct
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import CodeType
 
@@ -88,8 +90,8 @@ type Pathish = str | bytes | Path
 
 
 def _fail(path: Pathish | None = None) -> OSError:
-    errno = ctypes.get_errno()
-    return OSError(errno, os.strerror(errno), os.fsdecode(path) if path is not None and path != b"" else None)
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), os.fsdecode(path) if path is not None and path != b"" else None)
 
 
 def _syscall(name: str, *args: object, path: Pathish | None = None) -> int:
@@ -191,6 +193,24 @@ def seccomp(program: bytes, flags: int = 0) -> int:
     """Install a filter of 8-byte classic BPF instructions; returns a descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER."""
     prog = sock_fprog(len(program) // 8, program)
     return _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(prog))
+
+
+def execveat(fd: int, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Execute the file that a descriptor names. Returns only by raising OSError."""
+    arguments = [os.fsencode(word) for word in argv]
+    pairs = [os.fsencode(f"{key}={value}") for key, value in env.items()]
+    words = (ctypes.c_char_p * (len(arguments) + 1))(*arguments, None)
+    variables = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+    _syscall("execveat", fd, b"", words, variables, AT_EMPTY_PATH)
+
+
+def join_session_keyring() -> None:
+    """A new, anonymous session keyring; nothing happens on a kernel without keys."""
+    try:
+        _syscall("keyctl", 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
 
 
 def fstatfs_type(fd: int) -> int:

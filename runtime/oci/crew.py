@@ -31,6 +31,26 @@ from runtime.oci.state import CONFIG, ROOT
 from runtime.storage.driver import RootPlan
 
 
+class Attendant(Protocol):
+    """What a maker does for an init that asks; the engine's containers ask for nothing."""
+
+    def attend(self, message: handshake.Message, fds: list[int]) -> handshake.Message | None:
+        """Do it, close the descriptors; what is returned is sent back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """Of a container that no monitor looks after: its init is this process's child, and waits at the listening socket `gate`.
+
+    `pivot` and `keyring` are as in `handshake.Order`.
+    """
+
+    gate: int
+    attendant: Attendant
+    pivot: bool = True
+    keyring: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Crew:
     """`init` is the process that becomes the container's first or clones it; `gate` is the socket to it.
@@ -62,16 +82,19 @@ class Crew:
         """Whether both are still there: one that was parked may have been killed meanwhile."""
         return handshake.is_open(self.gate) and process.runs(self.helper)
 
-    def order(self, bundle: Path, streams: Streams, complete: int, *, gate: int = -1) -> None:
+    def order(self, bundle: Path, streams: Streams, complete: int, alone: Standalone | None = None) -> None:
         """Set both to work on a bundle: the init reads the specification, the helper makes the root.
 
         `complete` is a pipe that tells when the bundle is: something in it, or its end for a start that was given up; -1, it is.
-        `gate` is a listening socket where the start gate is to be, -1 when it is this crew's own socket.
+        The start gate is this crew's own socket, but for a container that stands `alone`.
         """
         config = os.open(bundle / CONFIG, os.O_RDONLY | os.O_CLOEXEC)
         try:
             own(streams, self.uids[0].host_id if self.uids else _root_of(self.init))
-            message = handshake.Order(streams.stdin >= 0, gate >= 0, tuple(streams.further))
+            message, gate = handshake.Order(streams.stdin >= 0), -1
+            if alone:
+                further, gate = tuple(streams.further), alone.gate
+                message = handshake.Order(streams.stdin >= 0, True, further, alone.pivot, alone.keyring)
             ends = [config, streams.stdout, streams.stderr, *(fd for fd in (streams.stdin, gate) if fd >= 0)]
             handshake.send(self.gate, message, [*ends, *streams.further.values()])
         finally:
@@ -165,13 +188,6 @@ def step(name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeFault) as error:
         raise handshake.Failed.of(name, error).error() from error
-
-
-class Attendant(Protocol):
-    """What a maker does for an init that asks; the engine's containers ask for nothing."""
-
-    def attend(self, message: handshake.Message, fds: list[int]) -> handshake.Message | None:
-        """Do it, close the descriptors; what is returned is sent back."""
 
 
 def await_ready(gate: socket.socket, control: socket.socket | None = None, attendant: Attendant | None = None) -> None:

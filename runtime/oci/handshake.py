@@ -94,11 +94,16 @@ class Mapped:
 @dataclass(frozen=True, slots=True)
 class Order:
     """The container to become: descriptors of its `config.json`, stdout and stderr come beside it; then, where they are, stdin,
-    the listening socket at which to wait for the start, and further ones for the program, under these numbers."""
+    the listening socket at which to wait for the start, and further ones for the program, under these numbers.
+
+    `pivot` changes the root by pivot_root rather than by chroot, `keyring` gives the container a session keyring of its own.
+    """
 
     stdin: bool = False
     gate: bool = False
     further: tuple[int, ...] = ()
+    pivot: bool = True
+    keyring: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +132,10 @@ class AtHooks:
 
 @dataclass(frozen=True, slots=True)
 class Hooked:
-    """They have run; `state` is what its own hooks are told, as JSON."""
+    """They have run. What its own hooks are told, as JSON: those before the change of root, and those at the start."""
 
-    state: str
+    creating: str
+    created: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class _Work:
     handed: dict[str, int] = field(default_factory=dict)
     groups: list[int] | None = None
     gate: socket.socket | None = None
+    order: handshake.Order = field(default_factory=handshake.Order)
     hooked: str = ""
 
 
@@ -171,6 +172,7 @@ def _take_order(work: _Work) -> tuple[Spec, program.Streams]:
     with os.fdopen(config, "rb") as file:
         spec = Spec.parse(json.loads(file.read()))
     stdin = rest.pop(0) if order.stdin else -1
+    work.order = order
     if order.gate:
         work.gate = socket.socket(fileno=rest.pop(0))
     return spec, program.Streams(stdin, stdout, stderr, dict(zip(order.further, rest, strict=True)))
@@ -189,6 +191,8 @@ def _enter_groups(work: _Work, groups: list[int], spec: Spec) -> None:
     if work.plan.two_steps:
         _clone_into(work, into)
         _become_root()
+    if work.order.keyring:
+        syscalls.join_session_keyring()
     if "cgroup" in work.plan.made:
         os.unshare(syscalls.CLONE_NEWCGROUP)
     if spec.hostname:
@@ -227,7 +231,10 @@ def _mount(work: _Work, spec: Spec, staged: stage.Stage | None, ahead: stage.Pla
         _run_hooks(work, spec)
     if spec.root.readonly:
         mounts.add_attributes(root, syscalls.MOUNT_ATTR_RDONLY)
-    mounts.enter_root(root, layers=staged.layers if staged else 1)
+    if work.order.pivot:
+        mounts.enter_root(root, layers=staged.layers if staged else 1)
+    else:
+        mounts.change_root(root)
 
 
 def _run_hooks(work: _Work, spec: Spec) -> None:
@@ -237,6 +244,6 @@ def _run_hooks(work: _Work, spec: Spec) -> None:
     message, _ = handshake.receive(work.sock)
     if not isinstance(message, handshake.Hooked):
         raise _Gone
-    work.hooked = message.state
-    hooks.run_all(spec.hooks.create_container, work.hooked)
+    work.hooked = message.created
+    hooks.run_all(spec.hooks.create_container, message.creating)
     work.step = "4 mounts"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.kernel.cgroups import Cgroups, Resources, detect
 from runtime.oci import handshake, labels, limits, nsplan, program, scheduling, sysctl
-from runtime.oci.crew import Attendant, Crew, await_ready, end, gather, step
+from runtime.oci.crew import Crew, Standalone, await_ready, end, gather, step
 from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
@@ -34,14 +34,6 @@ class Created:
     loop: str
     notes: list[str]
     children: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Standalone:
-    """Of a container that no monitor looks after: its init is this process's child, and waits at the listening socket `gate`."""
-
-    gate: int
-    attendant: Attendant
 
 
 def checked(spec: Spec) -> Spec:
@@ -75,7 +67,7 @@ def isolated(spec: Spec) -> Spec:
     return checked(spec)
 
 
-def create(  # noqa: PLR0913, C901  one call makes a container
+def create(  # noqa: PLR0913  one call makes a container
     bundle: Path,
     streams: Streams,
     control: socket.socket | None,
@@ -110,7 +102,7 @@ def create(  # noqa: PLR0913, C901  one call makes a container
             acquired.close()
             crew = gather(spec, own_child=standalone is not None)
             acquired.callback(crew.dismiss)
-            crew.order(bundle, streams, complete, gate=standalone.gate if standalone else -1)
+            crew.order(bundle, streams, complete, standalone)
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
             resources = limits.resources_of(spec.linux.resources)

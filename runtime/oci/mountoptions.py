@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -41,6 +40,10 @@ _PROPAGATION = {
 }
 _SUPERBLOCK = frozenset(("sync", "dirsync", "lazytime", "mand", "iversion"))  # told to the file system as flags
 _DEFAULTS = frozenset(("defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent", "remount"))
+
+_OWN = frozenset(("bind", "rbind", "idmap", "ridmap", "tmpcopyup"))
+_PLAIN = frozenset((*_SET, *_CLEAR, *_ATIME, *_PROPAGATION))
+WORDS = _PLAIN | frozenset(f"r{word}" for word in _PLAIN) | _OWN | _SUPERBLOCK | _DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,3 @@ def _attributes(word: str) -> tuple[int, int] | None:
     if word in _ATIME:
         return _ATIME[word], syscalls.MOUNT_ATTR_ATIME
     return None
-
-
-def unmappable(options: Iterable[str]) -> list[str]:
-    """Words for a file system itself, which a bind cannot take."""
-    return [word for word in parse(tuple(options)).data if word not in _SUPERBLOCK]

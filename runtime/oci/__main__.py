@@ -2,6 +2,6 @@
 
 import sys
 
-from runtime.oci.command.main import main
+from runtime.oci.command.boot import main
 
 sys.exit(main(sys.argv[1:]))

@@ -18,9 +18,13 @@ def copy(source: int, target: int) -> None:
     """
     top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
     found = os.fstat(top)
-    os.chown(target, found.st_uid, found.st_gid)
-    os.chmod(target, stat.S_IMODE(found.st_mode))
-    _Copy().folder(top, target, 0)
+    made = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
+    try:
+        os.fchown(made, found.st_uid, found.st_gid)
+        os.fchmod(made, stat.S_IMODE(found.st_mode))
+        _Copy().folder(top, made, 0)
+    finally:
+        os.close(made)
 
 
 class _Copy:

@@ -286,10 +286,9 @@ def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Pl
             for pipe in complete:
                 _await_complete(pipe, theirs)
             plan = RootPlan.read(bundle / ROOT) if (bundle / ROOT).exists() else None
+            lent = {} if ahead else rootfs.host_mounts(wanted)
             handed, loop = rootfs.build(wanted, bundle, plan, userns)
-            if not ahead:
-                handed |= rootfs.host_mounts(wanted)
-            _hand_over(gate, handed)
+            _hand_over(gate, lent | handed)
             handshake.send(theirs, handshake.Ready(0, 0, loop))
             handshake.receive_packet(theirs)  # its closing
         except (OSError, RuntimeFault) as error:

@@ -100,6 +100,8 @@ def _become_program(work: _Work, spec: Spec, streams: program.Streams) -> None:
     if listener >= 0:
         handshake.send(work.sock, handshake.Listener(), [listener])
         os.close(listener)
+    if work.gate:  # whose caller hears of a missing program at once
+        program.look_for(process, env, work.step)
     handshake.send(work.sock, handshake.Ready(0, 0))
     if work.gate:
         _await_start(work, work.gate)
@@ -190,6 +192,7 @@ def _enter_groups(work: _Work, groups: list[int], spec: Spec) -> None:
         program.enter_groups(groups)
     if work.plan.two_steps:
         _clone_into(work, into)
+        os.setsid()
         _become_root()
     if work.order.keyring:
         syscalls.join_session_keyring()

@@ -278,8 +278,9 @@ def operations(spec: Spec) -> list[Operation]:
             )
             found.extend(Link(f"/dev/{name}", to) for name, to in _LINKS)
     found.extend(
-        Handed(device.path, f"device:{device.path}") if lent or device.major is None else node(device)
+        Handed(device.path, f"device:{device.path}") if lent or not has_number(device) else node(device)
         for device in spec.linux.devices
+        if device.path != "/dev/ptmx"  # which is the link to its own devpts
     )
     found.extend(Mask(path) for path in spec.linux.masked_paths)
     found.extend(ReadOnly(path) for path in spec.linux.readonly_paths)
@@ -289,6 +290,11 @@ def operations(spec: Spec) -> list[Operation]:
 def is_bind(mount: Mount) -> bool:
     """Whether a mount shows a file or folder of the host's."""
     return mount.type == "bind" or mountoptions.parse(mount.options).bind
+
+
+def has_number(device: Device) -> bool:
+    """Whether a node can be made; else the host's is lent."""
+    return device.major is not None or device.type == "p"
 
 
 def node(device: Device) -> Node:

@@ -170,20 +170,37 @@ def environment(process: Process, identity: users.Identity) -> dict[str, str]:
 
 def execute(process: Process, env: dict[str, str], step: str) -> None:
     """execve; returns only by raising StartFailed in Docker's words (its clients derive 126 and 127 from them)."""
-    name = process.args[0]
-    tries = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")]
-    failure = errno.ENOENT
-    for path in tries:
+    name, failure = process.args[0], errno.ENOENT
+    for path in _tries(name, env):
         try:
             os.execve(path, list(process.args), env)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 raise StartFailed(step, error.errno or 0, f'exec: "{name}": {_text(error)}') from error
             failure = errno.EACCES if error.errno == errno.EACCES else failure
+    raise _not_found(step, name, failure)
+
+
+def look_for(process: Process, env: dict[str, str], step: str) -> None:
+    """Raise what `execute` would for a program that is not there, as far as can be seen before."""
+    name, failure = process.args[0], errno.ENOENT
+    for path in _tries(name, env):
+        if os.path.isfile(path):  # noqa: PTH113
+            if os.access(path, os.X_OK):
+                return
+            failure = errno.EACCES
+    raise _not_found(step, name, failure)
+
+
+def _tries(name: str, env: dict[str, str]) -> list[str]:
+    return [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")]
+
+
+def _not_found(step: str, name: str, failure: int) -> StartFailed:
     if failure == errno.EACCES:
-        raise StartFailed(step, failure, f'exec: "{name}": permission denied')
+        return StartFailed(step, failure, f'exec: "{name}": permission denied')
     words = "no such file or directory" if "/" in name else "executable file not found in $PATH"
-    raise StartFailed(step, failure, f'exec: "{name}": {words}')
+    return StartFailed(step, failure, f'exec: "{name}": {words}')
 
 
 def _text(error: OSError) -> str:

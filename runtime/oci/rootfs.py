@@ -58,12 +58,12 @@ def _lent_devices(spec: Spec) -> list[str]:
     """The host's own nodes. In a user namespace nobody can change their modes or owners."""
     in_dev = any(mount.destination == "/dev" and not mountplan.is_bind(mount) for mount in spec.mounts)
     usual = [f"/dev/{name}" for name in mountplan.DEVICES] if in_dev and spec.linux.namespace("user") else []
-    return usual + [device.path for device in spec.linux.devices if device.major is None]
+    return usual + [device.path for device in spec.linux.devices if not mountplan.has_number(device)]
 
 
 def _made_devices(spec: Spec) -> dict[str, int]:
     """Nodes with numbers, for a user namespace, in which none can be made: on a tmpfs that goes with this process."""
-    wanted = [device for device in spec.linux.devices if device.major is not None]
+    wanted = [device for device in spec.linux.devices if mountplan.has_number(device)]
     if not wanted or not spec.linux.namespace("user"):
         return {}
     top = mounts.make("tmpfs", ("mode=700", "size=64k"), source="tmpfs")

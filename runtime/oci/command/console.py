@@ -49,9 +49,12 @@ class Holder:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def attend(pidfd: int, pid: int, holder: Holder | None) -> int:
-    """Until the program has ended: its exit code, 128 + n after signal n. What it printed on a terminal is all out by then."""
-    with _signals() as waiting, holder.raw() if holder and holder.fd >= 0 else contextlib.nullcontext():
+def attend(pidfd: int, waiting: int, holder: Holder | None) -> int:
+    """Until the program has ended: its exit code, 128 + n after signal n. What it printed on a terminal is all out by then.
+
+    `waiting` is the pipe of `signals`, which is there before the program runs.
+    """
+    with holder.raw() if holder and holder.fd >= 0 else contextlib.nullcontext():
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         poll.register(waiting, select.POLLIN)
@@ -73,8 +76,8 @@ def attend(pidfd: int, pid: int, holder: Holder | None) -> int:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[int]:
-    """A pipe with the numbers of signals that come."""
+def signals() -> Iterator[int]:
+    """A pipe with the numbers of signals that come from now on, to hand them on."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import signal
 from dataclasses import replace
 
 from runtime.kernel import process as processes
 from runtime.oci import execution, handshake
-from runtime.oci.command import console, guard
+from runtime.oci.command import console
 from runtime.oci.command.attendant import Helper
 from runtime.oci.command.log import Log
 from runtime.oci.command.making import further
 from runtime.oci.command.store import CommandFault, Store
-from runtime.oci.crew import await_ready
+from runtime.oci.crew import await_ready, end
 from runtime.oci.fields import decode
 from runtime.oci.program import Streams
 from runtime.oci.spec import Capabilities, Process, Spec, User
@@ -29,7 +27,6 @@ def execute(store: Store, options: argparse.Namespace, _log: Log) -> int:
     if state is None or (status not in ("running", "created") and not (status == "paused" and options.ignore_paused)):
         raise CommandFault(f"The container {container.id} is {status}, not running.")
     spec = container.spec()
-    guard.shield(spec)
     spec = replace(spec, process=_wanted(spec, options))
     holder = console.Holder() if spec.process.terminal and not options.console_socket else None
     if holder and options.detach:
@@ -41,16 +38,15 @@ def execute(store: Store, options: argparse.Namespace, _log: Log) -> int:
         await_ready(gate, None, Helper(container, spec, options.console_socket, holder))
         if options.pid_file:
             processes.write_atomic(options.pid_file, str(pid).encode(), mode=0o644)
-        handshake.try_send(gate, handshake.Go())
-        answer, _ = handshake.receive(gate)
-        if isinstance(answer, handshake.Failed):
-            raise answer.error()
+        with console.signals() as waiting:
+            handshake.try_send(gate, handshake.Go())
+            answer, _ = handshake.receive(gate)
+            if isinstance(answer, handshake.Failed):
+                raise answer.error()
+            return 0 if options.detach else console.attend(pidfd, waiting, holder)
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        processes.wait_pidfd(pidfd)
+        end(pidfd)
         raise
-    return 0 if options.detach else console.attend(pidfd, pid, holder)
 
 
 def _group(own: str, wanted: list[str]) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import os
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +12,11 @@ from pathlib import Path
 from runtime.kernel import process
 from runtime.kernel.cgroups import detect
 from runtime.oci import default, handshake, hooks, lifecycle, mountplan, seccomp_profile
-from runtime.oci.command import console, guard
+from runtime.oci.command import console
 from runtime.oci.command.attendant import Helper
 from runtime.oci.command.log import Log
 from runtime.oci.command.store import CommandFault, Container, Store
-from runtime.oci.crew import Standalone
+from runtime.oci.crew import Standalone, end
 from runtime.oci.program import Streams
 from runtime.oci.spec import Linux, Spec
 from runtime.oci.spec_resources import DeviceRuleSpec
@@ -50,14 +48,14 @@ def run(store: Store, options: argparse.Namespace, log: Log) -> int:
         raise CommandFault("The process wants a terminal and nobody will hold it.", "Give --console-socket.")
     container, created = make(store, options, spec, log, holder)
     try:
-        open_gate(container, log)
         if options.detach:
+            open_gate(container, log)
             return 0
-        code = console.attend(created.pidfd, created.pid, holder)
+        with console.signals() as waiting:
+            open_gate(container, log)
+            code = console.attend(created.pidfd, waiting, holder)
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(created.pidfd, signal.SIGKILL)
-        console.attend(created.pidfd, created.pid, None)
+        end(created.pidfd)
         remove(container, log)
         raise
     if not options.keep:
@@ -100,22 +98,19 @@ def _linux(linux: Linux, options: argparse.Namespace) -> Linux:
 
 
 def _group(linux: Linux, options: argparse.Namespace) -> str:
-    """The group's path from the hierarchies' roots; a relative one lies below our own name."""
+    """The group's path from the hierarchies' roots, where a relative one begins too."""
     if options.cgroup_manager == "disabled":
         return ""
     path = linux.cgroups_path
     if ":" in path:
         raise CommandFault(f"linux.cgroupsPath is {path!r}, for systemd.", "Use the cgroupfs manager.")
-    if path.startswith("/"):
-        return path.strip("/")
-    return f"moorage-oci-{path.strip('/') or options.id}"
+    return path.strip("/") or f"moorage-oci-{options.id}"
 
 
 def make(
     store: Store, options: argparse.Namespace, spec: Spec, log: Log, holder: console.Holder | None = None
 ) -> tuple[Container, lifecycle.Created]:
     """Up to the gate; raises with everything undone."""
-    guard.shield(spec)
     streams = Streams(0, 1, 2, further(options.preserve_fds))
     container = store.reserve(options.id)
     helper = Helper(container, spec, options.console_socket, holder)
@@ -138,6 +133,8 @@ def make(
         container.remove()
         raise
     created.gate.close()
+    for child in created.children:
+        os.waitpid(child, 0)
     for note in created.notes:
         log.warn(note)
     return container, created

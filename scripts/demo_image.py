@@ -115,7 +115,7 @@ def ballast_layer(size_mb: int) -> bytes:
     return buffer.getvalue()
 
 
-def image_config(layers: list[Blob], *, crash: bool, architecture: str) -> dict[str, object]:
+def image_config(layers: list[Blob], *, command: list[str], architecture: str) -> dict[str, object]:
     """The OCI image configuration."""
     return {
         "architecture": architecture,
@@ -125,7 +125,7 @@ def image_config(layers: list[Blob], *, crash: bool, architecture: str) -> dict[
             "User": "1000:1000",
             "ExposedPorts": {"8080/tcp": {}},
             "Env": ["PATH=/bin", "HOME=/home/app"],
-            "Cmd": ["/app/crash" if crash else "/app/serve"],
+            "Cmd": command,
             "WorkingDir": "/home/app",
             "Labels": {"org.opencontainers.image.title": "Moorage demo"},
         },
@@ -138,13 +138,14 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _blobs(*, crash: bool, size_mb: int, architecture: str) -> tuple[Blob, Blob, list[Blob]]:
+def _blobs(*, command: list[str], size_mb: int, architecture: str) -> tuple[Blob, Blob, list[Blob]]:
     layer_type = "application/vnd.oci.image.layer.v1.tar"
     layers = [Blob(layer_type, base_layer(find_busybox().read_bytes()))]
     if size_mb:
         layers.append(Blob(layer_type, ballast_layer(size_mb)))
     config = Blob(
-        "application/vnd.oci.image.config.v1+json", _json(image_config(layers, crash=crash, architecture=architecture))
+        "application/vnd.oci.image.config.v1+json",
+        _json(image_config(layers, command=command, architecture=architecture)),
     )
     manifest_type = "application/vnd.oci.image.manifest.v1+json"
     content = {
@@ -169,10 +170,17 @@ def _documents(tag: str, manifest: Blob, config: Blob, layers: list[Blob]) -> It
 
 
 def build(
-    output: BinaryIO, *, tag: str = "hello:latest", crash: bool = False, size_mb: int = 0, architecture: str = "amd64"
+    output: BinaryIO,
+    *,
+    tag: str = "hello:latest",
+    crash: bool = False,
+    line: str = "",
+    size_mb: int = 0,
+    architecture: str = "amd64",
 ) -> str:
-    """Write the archive to `output` and return the image id (`sha256:…`)."""
-    manifest, config, layers = _blobs(crash=crash, size_mb=size_mb, architecture=architecture)
+    """Write the archive to `output` and return the image id (`sha256:…`). `line` is a shell's, run in place of the server."""
+    command = ["/bin/sh", "-c", line] if line else ["/app/crash" if crash else "/app/serve"]
+    manifest, config, layers = _blobs(command=command, size_mb=size_mb, architecture=architecture)
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
         for name in ("blobs", "blobs/sha256"):
             tar.addfile(_member(name, MODE_DIRECTORY, tarfile.DIRTYPE))
@@ -189,6 +197,7 @@ def main() -> None:
     parser.add_argument("--output", default="-", help="archive to write, - for standard output")
     parser.add_argument("--tag", default="hello:latest")
     parser.add_argument("--crash", action="store_true", help="an image that prints two lines and exits with 3")
+    parser.add_argument("--line", default="", help="a shell line to run in place of the server, /app/serve")
     parser.add_argument(
         "--size-mb", type=int, default=0, metavar="N", help="add a layer of N MiB that does not compress"
     )
@@ -197,6 +206,7 @@ def main() -> None:
     kinds = {
         "tag": options.tag,
         "crash": options.crash,
+        "line": options.line,
         "size_mb": options.size_mb,
         "architecture": options.architecture,
     }

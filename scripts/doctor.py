@@ -16,7 +16,7 @@ def leftovers(state: State) -> list[str]:
         return []
     done = subprocess.run(
         [str(PYTHON), "-m", "runtime.engine.doctor", "--state", str(state.folder), "--json"],
-        cwd=ROOT, env=state.environment(), capture_output=True, text=True, check=False,
+        cwd=ROOT, env=state.plain_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     try:
         counts: dict[str, list[str]] = json.loads(done.stdout)

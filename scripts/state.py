@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv/bin/python"
 ADMIN_PASSWORD = "MOORAGE_ADMIN_PASSWORD"  # read by bootstrap alone
 DATABASE_URL = "MOORAGE_DATABASE_URL"  # may hold a password; read by the portal's processes alone
+REDIS_URL = "MOORAGE_REDIS_URL"  # may hold a password; read by the portal's processes, worker and agent
+SECRETS = frozenset({ADMIN_PASSWORD, DATABASE_URL, REDIS_URL})
 
 
 class SetupError(Exception):
@@ -42,7 +44,7 @@ class State:
             port=int(text),
             domain=domain,
             portal_host=os.environ.get("MOORAGE_PORTAL_HOST", "localhost"),
-            redis_url=os.environ.get("MOORAGE_REDIS_URL", ""),
+            redis_url=os.environ.get(REDIS_URL, ""),
             host=os.environ.get("MOORAGE_HOST_NAME", "local"),
         )
 
@@ -83,6 +85,10 @@ class State:
         inherited = {name: value for name, value in os.environ.items() if name != ADMIN_PASSWORD}
         return inherited | self.settings()
 
+    def plain_environment(self) -> dict[str, str]:
+        """The same without anything that may hold a password."""
+        return {name: value for name, value in self.environment().items() if name not in SECRETS}
+
     def settings(self) -> dict[str, str]:
         """What this platform's processes must be told."""
         redis = self.redis_url or f"unix://{self.run}/valkey.sock"
@@ -93,7 +99,7 @@ class State:
             "MOORAGE_PORT": str(self.port),
             "MOORAGE_DOMAIN": self.domain,
             "MOORAGE_PORTAL_HOST": self.portal_host,
-            "MOORAGE_REDIS_URL": redis,
+            REDIS_URL: redis,
             "MOORAGE_HOST_NAME": self.host,
             "DJANGO_SETTINGS_MODULE": "portal.settings",
             "PYTHONUNBUFFERED": "1",

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.state import DATABASE_URL, PYTHON, ROOT, SetupError, State
+from scripts.state import DATABASE_URL, PYTHON, REDIS_URL, ROOT, SECRETS, SetupError, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     grace_s: int = 10
-    reads_database: bool = False  # the others start without its URL, which may hold a password
+    reads: frozenset[str] = frozenset()  # of SECRETS: it starts without the others
 
 
 def code_digest(*folders: str) -> str:
@@ -83,7 +83,7 @@ def programs(state: State) -> list[Program]:
         Program(
             "web",
             (str(binaries / "gunicorn"), "-c", str(ROOT / "portal/gunicorn.py"), "portal.asgi:application"),
-            reads_database=True,
+            reads=frozenset({DATABASE_URL, REDIS_URL}),
         ),
         Program(
             "control",
@@ -102,7 +102,7 @@ def programs(state: State) -> list[Program]:
                 f"control@{state.short}",
                 *quiet,
             ),
-            reads_database=True,
+            reads=frozenset({DATABASE_URL, REDIS_URL}),
         ),
         Program(
             "worker",
@@ -121,8 +121,9 @@ def programs(state: State) -> list[Program]:
                 f"{state.host}@{state.short}",
                 *quiet,
             ),
+            reads=frozenset({REDIS_URL}),
         ),
-        Program("agent", (python, "-m", "worker.agent")),
+        Program("agent", (python, "-m", "worker.agent"), reads=frozenset({REDIS_URL})),
     ]
     if not state.redis_url:
         found.insert(0, Program("valkey", (valkey_server(), str(state.folder / "valkey/valkey.conf")), grace_s=5))
@@ -163,9 +164,8 @@ def write_config(state: State) -> Path:
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]
     for program in programs(state):
-        command = ("setpriv", "--pdeathsig", "TERM", "--", *program.command)
-        if not program.reads_database:
-            command = ("env", "-u", DATABASE_URL, *command)
+        unset = (f"--unset={name}" for name in sorted(SECRETS - program.reads))
+        command = ("env", *unset, "setpriv", "--pdeathsig", "TERM", "--", *program.command)
         lines += [
             f"[program:{program.name}]",
             f"command={' '.join(map(_quoted, command))}",

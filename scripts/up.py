@@ -78,7 +78,7 @@ def start(state: State) -> None:
     hold_lock(state)
     supervise.write_valkey_config(state)
     config = supervise.write_config(state)
-    _run([str(PYTHON), "-m", "worker.ingress", "write"], state.environment(), "writing the ingress configuration")
+    _run([str(PYTHON), "-m", "worker.ingress", "write"], state.plain_environment(), "writing the ingress configuration")
     said = prepare(state)
     tell(state, said)
     supervisord = str(PYTHON.parent / "supervisord")

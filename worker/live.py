@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgpack  # type: ignore[import-untyped]
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from worker.logs import Line, LineId
 from worker.protocol import MetricSample, log_stream, metric_stream
@@ -16,6 +16,10 @@ SAMPLES_KEPT = 1800  # one hour, one every 2 s
 BUDGET_BYTES = 48 << 20  # of all log streams of a host; with the samples they stay under 64 MB
 SMALLEST_BYTES = 64 << 10
 GONE_KEPT_S = 3600
+
+
+class StreamLost(RedisError):
+    """A stream that we filled is not there: Redis was restarted."""
 
 
 class Live:
@@ -35,8 +39,12 @@ class Live:
         rows = await self._redis.xrevrange(log_stream(instance), count=1)
         return LineId.parse(rows[0][0].decode()) if rows else None
 
-    async def add_lines(self, instance: str, lines: Sequence[Line]) -> None:
-        """Append in order. An entry whose id the stream has reached already is refused by Redis: that is a double, and fine."""
+    async def add_lines(self, instance: str, lines: Sequence[Line], *, begun: bool = False) -> None:
+        """Append in order. An entry whose id the stream has reached already is refused by Redis: that is a double, and fine.
+
+        Raises StreamLost when the stream has `begun` and is not there: a Redis that was restarted is connected to anew
+        without a word, and what would be added now could not be preceded by what was lost.
+        """
         if not lines:
             return
         pipe = self._redis.pipeline(transaction=False)
@@ -44,9 +52,12 @@ class Live:
             batch = lines[start : start + BATCH_LINES]
             packed = msgpack.packb([[str(line.id), line.tag, line.text] for line in batch])
             self._bytes[instance] = self._bytes.get(instance, 0) + len(packed) + 100
-            pipe.xadd(log_stream(instance), {"l": packed}, id=str(batch[-1].id))
+            pipe.xadd(log_stream(instance), {"l": packed}, id=str(batch[-1].id), nomkstream=begun)
         pipe.persist(log_stream(instance))
-        for answer in await pipe.execute(raise_on_error=False):
+        *added, _ = answers = await pipe.execute(raise_on_error=False)
+        if None in added:
+            raise StreamLost(f"the stream of {instance} has gone")
+        for answer in answers:
             if isinstance(answer, Exception) and not (
                 isinstance(answer, ResponseError) and "equal or smaller" in str(answer)
             ):

@@ -77,8 +77,9 @@ class Follower:
         path = older[-1] if older else paths[0]
         self._open(path, _offset_of(path, last.ns))
 
-    def tail(self, lines: int) -> None:
-        """Go on with about the last `lines` records (all of the first one's stamp, so that ids are right)."""
+    def tail(self, lines: int, since_ns: int | None = None) -> None:
+        """Go on with about the last `lines` records (all of the first one's stamp, so that ids are right), and with all those
+        from `since_ns` on."""
         missing, start = lines, None
         for path in reversed(files(self._folder)):
             start, missing = _nth_from_end(path, missing)
@@ -86,7 +87,7 @@ class Follower:
                 break
         self.after(None)
         if start is not None and not missing:
-            self.after(LineId(start, 0))
+            self.after(LineId(start if since_ns is None else min(start, since_ns), 0))
             self._skip_to = LineId(0, -1)
 
     def read(self, limit: int = BLOCK) -> list[Line]:

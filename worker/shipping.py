@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 GATHER_S = 0.02
 REFILL_LINES = 1000  # of the record, when the stream has nothing
+UNSEEN_NS = 1_000_000_000  # what a stream that was lost may have held and no viewer been sent
 THIN_BYTES = 8 << 20  # further behind than this, the live view leaves lines out; the record does not
 RETRY_S = 0.5
 CHANGES = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO
@@ -31,7 +32,8 @@ class Source:
     follower: Follower
     watch: Watch
     placed: bool = False  # whether the follower stands where the stream ends
-    last: LineId | None = None
+    last: LineId | None = None  # of the stream
+    shipped: LineId | None = None  # by us, also to a stream that has been lost since
 
 
 class Shipper:
@@ -126,14 +128,14 @@ class Shipper:
             lines = self._left_out(source, behind)
         lines += [line for line in source.follower.read() if source.last is None or line.id > source.last]
         if lines:
-            await self._live.add_lines(source.instance, lines)
-            source.last = lines[-1].id
+            await self._live.add_lines(source.instance, lines, begun=source.last is not None)
+            source.last = source.shipped = lines[-1].id
             self._rouse(source)
 
     async def _place(self, source: Source) -> None:
         source.last = await self._live.last_line(source.instance)
         if source.last is None:
-            source.follower.tail(REFILL_LINES)
+            source.follower.tail(REFILL_LINES, source.shipped.ns - UNSEEN_NS if source.shipped else None)
         else:
             source.follower.after(source.last)
         source.placed = True

@@ -90,7 +90,7 @@ def require(actor: Actor, verb: Verb, team: Team, *, missing: str) -> None:
         )
     role = role_in(actor.user, team) if actor.user else None
     raise Forbidden(
-        f"You are {role} in team {team.slug}; this needs at least {_LEAST_ROLE.get(verb, 'an operator')}.",
+        f"You are {'an' if role == 'owner' else 'a'} {role} in team {team.slug}; this needs at least {_LEAST_ROLE.get(verb, 'an operator')}.",
         "Ask an owner of the team to change your role.",
     )
 

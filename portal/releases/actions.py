@@ -169,7 +169,8 @@ def _empty(app: App) -> None:
     route(app.pk, (), lock_hosts())
     running = Instance.objects.filter(app=app, wanted="running").values_list("pk", flat=True)
     drain(tuple(running), timezone.now())
-    hints.page_changed(app.pk, "instances")
+    for what in ("deployment", "instances"):
+        hints.page_changed(app.pk, what)
     for name in Host.objects.values_list("name", flat=True):
         hints.host_changed(name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from django.conf import settings
 from django.db import models
 
@@ -100,3 +102,16 @@ class Instance(models.Model):
     detail = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
     drain_until = models.DateTimeField(null=True, blank=True)
+
+
+class PastInstance(models.Model):
+    """A container that is gone, for as long as its streams of log and samples stay: an hour (worker.live.GONE_KEPT_S)."""
+
+    KEPT = dt.timedelta(hours=1)
+
+    id = models.CharField(primary_key=True, max_length=63)
+    app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="past_instances")
+    process = models.CharField(max_length=20)
+    ordinal = models.PositiveIntegerField()
+    created_at = models.DateTimeField()
+    gone_at = models.DateTimeField(db_index=True)

@@ -14,7 +14,7 @@ from portal import hints
 from portal.fleet.models import Host
 from portal.releases.advance import advance
 from portal.releases.desired import desired_of
-from portal.releases.models import Deployment, DeploymentState, Instance
+from portal.releases.models import Deployment, DeploymentState, Instance, PastInstance
 from portal.releases.rollout import ACTIVE
 from portal.releases.settle import settle
 from worker.protocol import ObservedInstance, Report
@@ -80,8 +80,28 @@ def _gone(rows: dict[str, Instance], present: Iterable[str], now: dt.datetime) -
     done = [row.pk for row in absent if row.wanted in {"removed", "draining"}]
     for app_id in {row.app_id for row in absent if row.pk in done}:
         hints.page_changed(app_id, "instances")
-    Instance.objects.filter(pk__in=done, wanted__in=("removed", "draining")).delete()
+    ended = Instance.objects.filter(pk__in=done, wanted__in=("removed", "draining"))
+    _remember(ended, now)
+    ended.delete()
     lost = [row for row in absent if row.pk not in done and row.observed != "absent"]
     for row in lost:
         row.observed, row.observed_at, row.address = "absent", now, ""
     return lost
+
+
+def _remember(ended: Iterable[Instance], now: dt.datetime) -> None:
+    """Their last words can be looked at for a while."""
+    past = [
+        PastInstance(
+            id=row.pk,
+            app_id=row.app_id,
+            process=row.process,
+            ordinal=row.ordinal,
+            created_at=row.created_at,
+            gone_at=now,
+        )
+        for row in ended
+    ]
+    if past:
+        PastInstance.objects.filter(gone_at__lt=now - PastInstance.KEPT).delete()
+        PastInstance.objects.bulk_create(past, ignore_conflicts=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+from django.utils import timezone
 
-from portal.releases.models import Instance
+from portal.releases.models import Instance, PastInstance
 
 MOST = 50  # the newest; an app that was deployed a thousand times has as many streams, all but these long trimmed
 
 
 def names(app_id: int) -> list[str]:
     """Instances of an app, newest first: those that run and those of before, whose last words matter most."""
-    return list(_rows(app_id).values_list("pk", flat=True)[:MOST])
+    return [pk for pk, _process, _ordinal in _rows(app_id)]
 
 
 def labels(app_id: int) -> dict[str, str]:
     """What people call each: `web.1`."""
-    rows = _rows(app_id).values_list("pk", "process", "ordinal")[:MOST]
-    return {pk: f"{process}.{ordinal}" for pk, process, ordinal in rows}
+    return {pk: f"{process}.{ordinal}" for pk, process, ordinal in _rows(app_id)}
 
 
 def running() -> dict[str, int]:
@@ -25,5 +24,12 @@ def running() -> dict[str, int]:
     return dict(Instance.objects.exclude(wanted="removed").values_list("pk", "app_id"))
 
 
-def _rows(app_id: int) -> QuerySet[Instance]:
-    return Instance.objects.filter(app_id=app_id).order_by("-created_at")
+def _rows(app_id: int) -> list[tuple[str, str, int]]:
+    """Id, process and number of each; of those that are gone, what their streams still hold."""
+    since = timezone.now() - PastInstance.KEPT
+    columns = ("pk", "process", "ordinal", "created_at")
+    here = Instance.objects.filter(app_id=app_id).values_list(*columns)
+    gone = PastInstance.objects.filter(app_id=app_id, gone_at__gte=since).values_list(*columns)
+    rows = [*here.order_by("-created_at")[:MOST], *gone.order_by("-created_at")[:MOST]]
+    rows.sort(key=lambda row: row[3], reverse=True)
+    return [row[:3] for row in rows[:MOST]]

@@ -18,14 +18,14 @@ from runtime.oci import seccomp_profile
 from runtime.oci.default import Options, default
 from runtime.oci.fields import encode
 from runtime.oci.spec import DEFAULT_CAPABILITIES, Mount, Rlimit, Spec
-from runtime.oci.spec_resources import BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
 HOST_FILES = ("resolv.conf", "hosts", "hostname")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreDevice:
-    """The block device the store lies on, whole (blkio takes no partitions); (0, 0) when it has none, as on a tmpfs."""
+    """The block device the store lies on, whole (blkio takes no partitions); NO_DEVICE when it has none, as on a tmpfs."""
 
     major: int
     minor: int
@@ -37,7 +37,7 @@ class StoreDevice:
         major, minor = os.major(number), os.minor(number)
         node = Path(f"/sys/dev/block/{major}:{minor}")
         if not node.exists():
-            return cls(0, 0)
+            return cls(*NO_DEVICE)
         if (node / "partition").exists():
             whole = (node.resolve().parent / "dev").read_text().strip().split(":")
             major, minor = int(whole[0]), int(whole[1])
@@ -77,13 +77,13 @@ def linux_resources(r: Resources, device: StoreDevice) -> LinuxResources:
 
 
 def _block_io(r: Resources, device: StoreDevice) -> BlockIO | None:
-    if not device.major and not device.minor:
+    if (device.major, device.minor) == NO_DEVICE and not r.disk_size:
         return None
 
     def rates(rate: int) -> tuple[ThrottleDevice, ...]:
         return (ThrottleDevice(major=device.major, minor=device.minor, rate=rate),) if rate else ()
 
-    if not any((r.disk_read_bps, r.disk_write_bps, r.disk_read_iops, r.disk_write_iops)):
+    if not r.has_disk_rates:
         return None
     return BlockIO(
         throttle_read_bps_device=rates(r.disk_read_bps),
@@ -99,7 +99,7 @@ def group_limits(r: Resources, device: StoreDevice, loop: tuple[int, int] | None
     if r.memory and r.memory_swap >= 0:
         swap = (r.memory_swap or r.memory * 2) - r.memory
     shares = r.cpu_shares or 1024
-    devices = [d for d in ((device.major, device.minor), loop) if d and d != (0, 0)]
+    devices = [d for d in ((device.major, device.minor), loop) if d and d != NO_DEVICE]
     return GroupLimits(
         cpu_quota_us=r.quota_us or -1,
         cpu_period_us=r.cpu_period_us or CPU_PERIOD_US,

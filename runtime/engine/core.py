@@ -18,7 +18,7 @@ from runtime.engine.idranges import IdRanges
 from runtime.engine.records import save
 from runtime.engine.watch import Watcher
 from runtime.images.store import ImageStore
-from runtime.kernel.cgroups import Cgroups
+from runtime.kernel.cgroups import Cgroups, Offers
 from runtime.network.bridge import Networks
 from runtime.oci.client import LauncherClient
 from runtime.storage.driver import Driver
@@ -39,6 +39,7 @@ class Core:
     networks: Networks
     launcher: LauncherClient
     cgroups: Cgroups
+    offers: Offers
     device: StoreDevice
     watcher: Watcher
     ids: IdRanges

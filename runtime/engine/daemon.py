@@ -12,6 +12,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.engine import orphans
 from runtime.engine.alarms import Alarms
 from runtime.engine.api.server import Api
 from runtime.engine.bundle import StoreDevice
@@ -70,8 +71,9 @@ class Engine:
         store = config.home / "store"
         driver = await asyncio.to_thread(Overlay2, store, max_disk_bytes=config.max_disk)
         images = await asyncio.to_thread(ImageStore, config.home / "images", driver)
-        launcher = LauncherClient(log_file=config.home / "launcher.log")
+        launcher = LauncherClient(log_file=config.home / "launcher.log", mark=orphans.mark(config.short))
         await launcher.start()
+        groups = cgroups.detect()
         core = Core(
             config=config,
             boot_id=boot_id(),
@@ -79,7 +81,8 @@ class Engine:
             images=images,
             networks=await Networks.open(config.state, config.run, config.subnet_pool),
             launcher=launcher,
-            cgroups=cgroups.detect(),
+            cgroups=groups,
+            offers=groups.offers(f"moorage-{config.short}"),
             device=StoreDevice.of(store),
             watcher=Watcher(),
             ids=IdRanges(config.short),

@@ -12,10 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from runtime.engine import shortfalls
 from runtime.engine.config import VERSION
 from runtime.engine.core import Core
 from runtime.engine.state import State
 from runtime.engine.units import rfc3339
+from runtime.storage.choose import filesystem_of
 
 ARCHITECTURES = {
     "x86_64": "amd64",
@@ -69,6 +71,7 @@ def info(core: Core, images: int) -> dict[str, Any]:
     here = host()
     states = [c.state for c in core.registry]
     disk = os.statvfs(core.config.home)
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
     return {
         "ID": core.config.short,
         "Containers": len(states),
@@ -77,16 +80,16 @@ def info(core: Core, images: int) -> dict[str, Any]:
         "ContainersStopped": len(states) - states.count(State.RUNNING) - states.count(State.PAUSED),
         "Images": images,
         "Driver": core.driver.name,
-        "DriverStatus": [],
+        "DriverStatus": [["Backing Filesystem", filesystem_of(core.config.home)]],
         "Plugins": {"Volume": [], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["moorage"]},
         "MemoryLimit": True,
-        "SwapLimit": True,
+        "SwapLimit": core.offers.swap,
         "CpuCfsPeriod": True,
         "CpuCfsQuota": True,
         "CPUShares": True,
-        "CPUSet": True,
+        "CPUSet": core.offers.cpuset,
         "PidsLimit": True,
-        "IPv4Forwarding": True,
+        "IPv4Forwarding": forwarding,
         "BridgeNfIptables": True,
         "BridgeNfIp6tables": True,
         "OomKillDisable": False,
@@ -128,7 +131,7 @@ def info(core: Core, images: int) -> dict[str, Any]:
         "RuncCommit": {"ID": "", "Expected": ""},
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=userns", "name=cgroupns"],
-        "Warnings": None,
+        "Warnings": shortfalls.of_host(core.offers, core.device, core.cgroups.version) or None,
         "Moorage": {
             "Short": core.config.short,
             "Trusted": core.config.trusted,

@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.engine import records
 from runtime.engine.config import EngineConfig
 from runtime.engine.containers import is_id
+from runtime.engine.orphans import orphans
 from runtime.engine.records import Record
 from runtime.kernel.cgroups import Cgroups
 from runtime.oci.state import State as OciState
@@ -29,13 +30,14 @@ def find(config: EngineConfig, cgroups: Cgroups) -> Found:
     known = {r.id: r for r in _records(config.containers)}
     living = {identity for identity in known if _lives(config.containers / identity)}
     expected = living | {i for i, r in known.items() if r.life.state in ("restarting", "removing")}
-    members = _endpoint_links(config)
+    abandoned = not known and not engine_runs(config)  # no network has anybody to serve, though it be on record
+    members = set[str]() if abandoned else _endpoint_links(config)
     return {
         "mounts": _mounts(config, expected),
         "cgroups": _cgroups(config, cgroups, expected, known),
         "links": _links(config, members),
         "netns": _netns(config, expected),
-        "tables": [] if _networks(config) else _tables(config),
+        "tables": [] if _networks(config) and not abandoned else _tables(config),
         "loops": _loops(config, expected),
         "processes": _processes(config, cgroups, living),
         "layers": _layers(config, known),
@@ -104,17 +106,22 @@ def exists(cgroups: Cgroups, root: str) -> bool:
 
 def engine_runs(config: EngineConfig) -> bool:
     """Whether an engine holds this state."""
+    return engine_pid(config) != 0
+
+
+def engine_pid(config: EngineConfig) -> int:
+    """The engine that holds this state, 0 when none does."""
     try:
         fd = os.open(config.home / "engine.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return 0
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return int(os.read(fd, 32) or b"-1")  # it writes its pid as soon as it has the lock
     finally:
         os.close(fd)
-    return False
+    return 0
 
 
 def _groups(config: EngineConfig) -> set[str]:
@@ -174,7 +181,7 @@ def _netns(config: EngineConfig, expected: set[str]) -> list[str]:
 
 
 def _tables(config: EngineConfig) -> list[str]:
-    """nft tables of this state, when no network is recorded that would need them."""
+    """nft tables of this state."""
     done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
     return [line for line in done.stdout.splitlines() if f"moorage_{config.short}" in line]
 
@@ -192,8 +199,9 @@ def _loops(config: EngineConfig, expected: set[str]) -> list[str]:
 
 
 def _processes(config: EngineConfig, cgroups: Cgroups, living: set[str]) -> list[str]:
-    """Processes in groups of instances that do not live, and monitors whose container's folder has gone."""
-    found = []
+    """Processes in groups of instances that do not live, and launchers, monitors and crews that serve nobody."""
+    monitors = {i: state.monitor.pid for i in living if (state := OciState.read(config.containers / i))}
+    found = orphans(config.short, engine_pid(config), monitors)
     for path in cgroups.list(f"moorage-{config.short}"):
         name = path.rsplit("/", 1)[-1]
         if is_id(name) and name not in living:

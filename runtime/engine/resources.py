@@ -41,6 +41,11 @@ class Resources:
     log_size: int = 0
 
     @property
+    def has_disk_rates(self) -> bool:
+        """Whether reading or writing is limited, in bytes or in operations."""
+        return any((self.disk_read_bps, self.disk_write_bps, self.disk_read_iops, self.disk_write_iops))
+
+    @property
     def millicores(self) -> int:
         """The CPU limit in thousandths of a core; 0 without one."""
         quota = self.quota_us

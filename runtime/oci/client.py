@@ -155,9 +155,11 @@ class Underway:
 class LauncherClient:
     """One launcher process, started on demand and again when it dies. For one event loop."""
 
-    def __init__(self, *, log_file: Path | None = None) -> None:
-        """`log_file` takes what launcher and monitors say when they fail (default: this process's stderr)."""
+    def __init__(self, *, log_file: Path | None = None, mark: str = "") -> None:
+        """`log_file` takes what launcher and monitors say when they fail (default: this process's stderr); `mark` is their last
+        argument, by which they are known as ours when nobody is left who started them."""
         self._log_file = log_file
+        self._mark = mark
         self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
@@ -178,7 +180,7 @@ class LauncherClient:
             errors = self._log_file.open("ab") if self._log_file else None
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", "-c", launcher.BOOT, str(_ROOT), str(theirs.fileno())),
+                    *(sys.executable, "-I", "-S", "-c", launcher.BOOT, str(_ROOT), str(theirs.fileno()), self._mark),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,

@@ -121,7 +121,7 @@ def create(  # noqa: PLR0913  one call makes a container
         loop = crew.helped()
         with step("3 limits"):
             if loop:
-                cgroups.set_limits(path, Resources(io=limits.with_loop(resources.io, loop)))
+                cgroups.set_limits(path, Resources(io=limits.of_loop(spec.linux.resources.block_io, loop)))
         children = () if pid == crew.init else (crew.init,)
         created = Created(pid, pidfd, crew.gate, path, loop, notes, children)
         record(created)

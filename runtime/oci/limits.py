@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runtime.kernel.cgroups import UNLIMITED, DeviceRate, DeviceRule, Resources
 from runtime.kernel.loop import LOOP_MAJOR
-from runtime.oci.spec_resources import BlockIO, LinuxResources
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, LinuxResources
 
 DEFAULT_SHARES = 1024
 
@@ -18,7 +18,7 @@ def resources_of(spec: LinuxResources) -> Resources:
         devices=tuple(
             DeviceRule(allow=d.allow, kind=d.type, major=d.major, minor=d.minor, access=d.access) for d in spec.devices
         ),
-        io=_rates(spec.block_io) if spec.block_io else (),
+        io=tuple(r for r in _rates(spec.block_io) if (r.major, r.minor) != NO_DEVICE),
         pids=None if spec.pids is None else (spec.pids.limit if spec.pids.limit > 0 else UNLIMITED),
         oom_group=True,
     )
@@ -37,8 +37,10 @@ def resources_of(spec: LinuxResources) -> Resources:
     return found
 
 
-def _rates(io: BlockIO) -> tuple[DeviceRate, ...]:
+def _rates(io: BlockIO | None) -> tuple[DeviceRate, ...]:
     rates: dict[tuple[int, int], DeviceRate] = {}
+    if io is None:
+        return ()
     for name, devices in (
         ("read_bps", io.throttle_read_bps_device),
         ("write_bps", io.throttle_write_bps_device),
@@ -51,8 +53,9 @@ def _rates(io: BlockIO) -> tuple[DeviceRate, ...]:
     return tuple(rates.values())
 
 
-def with_loop(rates: tuple[DeviceRate, ...], loop: str) -> tuple[DeviceRate, ...]:
+def of_loop(io: BlockIO | None, loop: str) -> tuple[DeviceRate, ...]:
     """The same rates for the writable layer's loop device ("loop3"), which is a block device of its own."""
+    rates = _rates(io)
     if not loop or not rates:
         return ()
     return (replace(rates[0], major=LOOP_MAJOR, minor=int(loop.removeprefix("loop"))),)

@@ -176,7 +176,7 @@ def _mount_image(plan: RootPlan, userns: int) -> str:
             os.close(made)
     finally:
         os.close(image)
-    if plan.reserved_clusters:
+    if plan.size_bytes:  # also to 0: the kernel's own reserve would take up to 16 MB from the size
         loop.reserve(device, plan.reserved_clusters)
     return device
 

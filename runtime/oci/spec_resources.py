@@ -70,9 +70,15 @@ class WeightDevice:
     leaf_weight: int | None = None
 
 
+NO_DEVICE = (0, 0)  # major and minor that no block device has
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockIO:
-    """Rates of block devices. An entry for the store's device holds for the loop device of the writable layer too."""
+    """Rates of block devices. An entry for the store's device holds for the loop device of the writable layer too.
+
+    A store that lies on none (tmpfs, btrfs, an overlay) is NO_DEVICE: the entry is for the loop device alone.
+    """
 
     weight: int | None = None
     leaf_weight: int | None = None

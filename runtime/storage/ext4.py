@@ -30,16 +30,12 @@ _SYS_BLOCK, _SYS_EXT4 = Path("/sys/block"), Path("/sys/fs/ext4")
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
-    """What the quota needs of an ext4 superblock. `clean`: unmounted properly."""
+    """What the quota needs of an ext4 superblock. `clean`: unmounted properly, only then `free_blocks` is exact."""
 
     blocks: int
     overhead_blocks: int
+    free_blocks: int
     clean: bool
-
-    @property
-    def most_bytes(self) -> int:
-        """The greatest size the file system can offer."""
-        return (self.blocks - self.overhead_blocks) * BLOCK_BYTES
 
 
 def read_superblock(image: Path) -> Superblock:
@@ -52,18 +48,23 @@ def read_superblock(image: Path) -> Superblock:
     if magic != _MAGIC or log_size != 2:
         raise StorageFault(f"{image} is not the file system it should be.", "Remove the container and create it again.")
     high, overhead = struct.unpack_from("<I", data, 0x150)[0], struct.unpack_from("<I", data, 0x248)[0]
-    return Superblock(low | high << 32, overhead, bool(state & _CLEAN))
+    free = struct.unpack_from("<I", data, 0xC)[0] | struct.unpack_from("<I", data, 0x158)[0] << 32
+    return Superblock(low | high << 32, overhead, free, bool(state & _CLEAN))
 
 
-def reserved_clusters(image: Path, size_bytes: int) -> int:
-    """What to write to `reserved_clusters` so that `size_bytes` may be used; raises StorageFault above the greatest size."""
-    superblock = read_superblock(image)
-    if size_bytes > superblock.most_bytes:
+def reserved_clusters(free_blocks: int, size_bytes: int) -> int:
+    """What to write to `reserved_clusters` so that `size_bytes` may be used; raises StorageFault above the greatest size.
+
+    `free_blocks` is what statfs(2) calls `f_bfree` of the file system while it holds nothing of the container's. The
+    kernel's own reserve, 2 % up to 16 MB, is set at each mount: it has to be replaced, also by 0.
+    """
+    wanted = -(-size_bytes // BLOCK_BYTES)
+    if wanted > free_blocks:
         raise StorageFault(
-            f"A writable layer of {shown(size_bytes)} is asked for; this one can grow to {shown(superblock.most_bytes)}.",
+            f"A writable layer of {shown(size_bytes)} is asked for; this one can grow to {shown(free_blocks * BLOCK_BYTES)}.",
             "Start the engine with a greater --max-disk, then create the container again.",
         )
-    return superblock.blocks - superblock.overhead_blocks - -(-size_bytes // BLOCK_BYTES)
+    return free_blocks - wanted
 
 
 def make(image: Path, size_bytes: int, folders: Path) -> None:

@@ -55,11 +55,11 @@ class Overlay2:
                 "Remove the container and create it again.",
             )
         if not folder.exists():
-            self._make(folder, sized=sized)
+            record |= self._make(folder, sized=sized)
         self._write_record(folder, record | {"size_bytes": size_bytes})
         place = f"c/{container_id}"
         if sized:
-            return self._sized_plan(place, lowers, size_bytes, readonly=readonly)
+            return self._sized_plan(place, lowers, record, size_bytes, readonly=readonly)
         trees.discard(folder / "w" / "work" / "incompat", self._store / "trash")
         return RootPlan(
             store_root=str(self._store),
@@ -80,7 +80,7 @@ class Overlay2:
                 "Create the container with one (--storage-opt size=…).",
             )
         image = folder / "disk.ext4"
-        clusters = ext4.reserved_clusters(image, _checked_size(size_bytes))
+        clusters = ext4.reserved_clusters(_free_blocks(record, image), _checked_size(size_bytes))
         self._write_record(folder, record | {"size_bytes": size_bytes})
         loop = ext4.find_loop(image)
         return loop is not None and ext4.set_reserved(loop, clusters)
@@ -143,15 +143,18 @@ class Overlay2:
         folders = [self._layers.folder(chain_id) for chain_id in reversed(chain_ids)]
         return tuple(dict.fromkeys(folders)) or (_EMPTY,)
 
-    def _make(self, folder: Path, *, sized: bool) -> None:
-        """Make the writable layer elsewhere and move it in: it is whole or not there."""
+    def _make(self, folder: Path, *, sized: bool) -> dict[str, Any]:
+        """Make the writable layer elsewhere and move it in: it is whole or not there. What its record is to say of it."""
         draft = self._store / "tmp" / f"c-{os.urandom(8).hex()}"
         draft.mkdir()
         for name in ("fs",) if sized else ("u", "w"):
             (draft / name).mkdir(mode=0o755)
+        made = {}
         if sized:
             ext4.copy_sparse(self._template(), draft / "disk.ext4")
+            made["free_blocks"] = ext4.read_superblock(draft / "disk.ext4").free_blocks
         draft.rename(folder)
+        return made
 
     def _template(self) -> Path:
         """The ext4 file every sized layer begins as, made once for each --max-disk."""
@@ -166,9 +169,11 @@ class Overlay2:
                 trees.discard(draft, self._store / "trash")
         return template
 
-    def _sized_plan(self, place: str, lowers: tuple[str, ...], size_bytes: int, *, readonly: bool) -> RootPlan:
+    def _sized_plan(
+        self, place: str, lowers: tuple[str, ...], record: dict[str, Any], size_bytes: int, *, readonly: bool
+    ) -> RootPlan:
         image = self._store / place / "disk.ext4"
-        clusters = ext4.reserved_clusters(image, _checked_size(size_bytes))
+        clusters = ext4.reserved_clusters(_free_blocks(record, image), _checked_size(size_bytes))
         if ext4.find_loop(image) is None:
             ext4.check(image)
         return RootPlan(
@@ -195,6 +200,14 @@ class Overlay2:
     def _write_record(self, folder: Path, record: dict[str, Any]) -> None:
         with self._lock:
             write_atomic(folder / "container.json", json.dumps(record).encode())
+
+
+def _free_blocks(record: dict[str, Any], image: Path) -> int:
+    """Blocks that were free while the layer was empty; a record of before it was noted leaves it to the superblock."""
+    if "free_blocks" in record:
+        return int(record["free_blocks"])
+    superblock = ext4.read_superblock(image)
+    return superblock.blocks - superblock.overhead_blocks
 
 
 def _checked_size(size_bytes: int) -> int:

@@ -20,6 +20,7 @@ function listen(root) {
   let first = true;
   new Socket(() => root.dataset.events, {
     onmessage: (message) => {
+      if (message.what === "deleted") return leave(root);
       // The first message is the state as it is; the page was made a moment ago and mostly knows it.
       const known = first && (root.dataset.known ?? state(message)) === state(message);
       first = false;
@@ -29,8 +30,15 @@ function listen(root) {
     onstate: (now) => {
       if (now === "open" && lost) for (const what of ["deployment", "instances", "limits"]) tell(what);
       lost = now === "lost";
+      if (now === "gone") leave(root);
     },
   });
+}
+
+// The app is gone, and so is what its pages could show; a list of apps loads itself without it.
+function leave(root) {
+  if (root.dataset.gone) location.replace(root.dataset.gone);
+  else tell("deleted");
 }
 
 const state = (message) => (message.deployment ? `${message.deployment.number} ${message.deployment.state}` : "");

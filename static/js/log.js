@@ -35,7 +35,7 @@ class Log {
   say(state) {
     if (state === "unreadable") { this.seen.clear(); this.floor = ""; }
     this.state = state;
-    const [word, tone] = state === "refused" ? ["not allowed", "bad"] : state === "lost" ? ["reconnecting", "warn"] : this.paused ? [this.held.length ? `paused, ${this.held.length} new` : "paused", "warn"] : ["following", "ok"];
+    const [word, tone] = state === "gone" ? ["the app is gone", "warn"] : state === "refused" ? ["not allowed", "bad"] : state === "lost" ? ["reconnecting", "warn"] : this.paused ? [this.held.length ? `paused, ${this.held.length} new` : "paused", "warn"] : ["following", "ok"];
     this.word.textContent = word;
     this.word.className = `tag ${tone}`;
   }

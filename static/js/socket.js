@@ -16,9 +16,10 @@ export class Socket {
 
   lost(code) {
     if (this.closed) return;
-    // 4401 and 4403: signed out, or the role has changed. Trying again would not help.
+    // 4401 and 4403: signed out, or the role has changed; 4404: the app is gone. Trying again would not help.
     if (code === 4400) this.onstate("unreadable"); // the cursor: the next try goes without
-    if (code === 4401 || code === 4403 || code === 4404) { this.onstate("refused"); return; }
+    if (code === 4404) { this.onstate("gone"); return; }
+    if (code === 4401 || code === 4403) { this.onstate("refused"); return; }
     this.onstate("lost");
     this.tries += 1;
     setTimeout(() => this.closed || this.open(), Math.min(10000, 250 * 2 ** Math.min(this.tries, 6)) * (0.7 + Math.random() * 0.6));

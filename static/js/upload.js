@@ -24,6 +24,8 @@ Alpine.data("uploader", () => ({
     this.domain = this.$root.dataset.domain;
     this.name = document.getElementById("id_slug")?.value ?? "";
     this.unfinished();
+    // Beside its place a dropped file would be opened by the browser in the page's stead.
+    for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => this.beside(event));
     addEventListener("beforeunload", (event) => { if (this.phase === "sending") event.preventDefault(); });
   },
 
@@ -63,7 +65,17 @@ Alpine.data("uploader", () => ({
   typed(event) { this.name = event.target.value.trim(); this.complain("slug", ""); },
   enter() { this.over = true; },
   leave() { this.over = false; },
-  drop(event) { this.over = false; this.begin(event.dataTransfer.files[0]); },
+  drop(event) {
+    this.over = false;
+    const files = event.dataTransfer.files;
+    if (files.length > 1) return this.fail(`${files.length} files were dropped, and an image is one archive: drop that one alone.`);
+    this.begin(files[0]);
+  },
+  beside(event) {
+    if (event.defaultPrevented || !event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
+  },
   choose(event) { this.begin(event.target.files[0]); event.target.value = ""; },
 
   async begin(file) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,19 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
 ]  # fmt: skip
 LIVE_MS = 60_000
+# Every text that elements of a selector ever showed in this tab, page after page: what came and went is not missed.
+WATCH = """
+addEventListener("DOMContentLoaded", () => {
+  const selector = SELECTOR, key = `seen ${selector}`;
+  const look = () => {
+    const seen = JSON.parse(sessionStorage.getItem(key) ?? "[]");
+    for (const { innerText: text } of document.querySelectorAll(selector)) if (text && !seen.includes(text)) seen.push(text);
+    sessionStorage.setItem(key, JSON.stringify(seen));
+  };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+  look();
+});
+"""
 
 
 @contextmanager
@@ -55,6 +69,36 @@ class Portal:
     def choose_image(self, archive: Path) -> None:
         """Hand the browser an archive, as the file picker does."""
         self.page.set_input_files("input[type=file]", archive)
+
+    def drag(self, archive: Path, over: str, *, drop: bool = True) -> None:
+        """Drag a file from outside the browser over an element, as a hand does, and let go of it there."""
+        target = self.page.locator(over)
+        target.scroll_into_view_if_needed()
+        box = target.bounding_box()
+        assert box is not None, f"{over} is not to be seen"
+        link = self.context.new_cdp_session(self.page)
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        data = {"items": [], "files": [str(archive)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", *(["drop"] if drop else [])):
+            link.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+
+    def slow_down(self, bytes_per_s: int) -> None:
+        """Hold what the page sends to a rate; -1 lifts it."""
+        link = self.context.new_cdp_session(self.page)
+        link.send("Network.enable")
+        rates = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_s}
+        link.send("Network.emulateNetworkConditions", rates)
+
+    def watch(self, selector: str) -> None:
+        """From the next page on, keep every text these elements show."""
+        self.page.add_init_script(WATCH.replace("SELECTOR", json.dumps(selector)))
+
+    def seen(self, selector: str) -> list[str]:
+        """The texts that were shown, in the order they first were."""
+        texts: list[str] = self.page.evaluate(
+            "key => JSON.parse(sessionStorage.getItem(key) ?? '[]')", f"seen {selector}"
+        )
+        return texts
 
     def image_says(self) -> dict[str, str]:
         """The card "What the image says", once the upload is over."""

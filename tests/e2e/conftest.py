@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from scripts.state import PYTHON, ROOT
 from scripts.trial import Trial, platform
+from tests.e2e.browser import Portal, chromium
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +36,23 @@ def log_ends(trial: Trial, lines: int = 25) -> Iterator[str]:
 def _platform(platform_running: Trial) -> Trial:
     """The platform under the name tests use."""
     return platform_running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for a module."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def portal(browser: Browser, platform: Trial) -> Iterator[Portal]:
+    """The operator, signed in."""
+    portal = Portal(browser, platform.url)
+    portal.sign_in("admin", platform.password)
+    expect(portal.page).to_have_url(re.compile(r"/teams/admin/$"))
+    yield portal
+    portal.close()
 
 
 @pytest.fixture(scope="session")

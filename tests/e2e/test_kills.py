@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,14 @@ import pytest
 from runtime.kernel.process import start_ticks
 from scripts import doctor, records
 from scripts.trial import Trial
+from tests.e2e.conftest import build_demo
+from tests.e2e.log_view import LogView
 
 pytestmark = pytest.mark.e2e
 
 APP = "kills"
 BACK_WITHIN_S = 30
+TICKING = 'i=0; while :; do echo "tick $i"; i=$((i+1)); sleep 0.05; done & exec /app/serve'
 
 
 class Load(threading.Thread):
@@ -43,16 +48,35 @@ class Load(threading.Thread):
                 self.failed.append(repr(error))
             finally:
                 connection.close()
-            self.ending.wait(0.005)
+            self.ending.wait(0.02)
+
+    def end(self) -> None:
+        """Ask thirty times more, then no more."""
+        sent, deadline = self.sent, time.monotonic() + 5
+        while self.sent < sent + 30 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.ending.set()
+        self.join(20)
 
 
 @pytest.fixture(scope="module")
-def app(platform_running: Trial, demo_archive: Path) -> Iterator[str]:
-    """An app that serves during all kills."""
+def app(platform_running: Trial, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An app that serves during all kills, and counts aloud."""
+    archive = build_demo(tmp_path_factory.mktemp("ticking") / "ticking.tar", "--line", TICKING)
     assert platform_running.call("POST", "/api/v1/apps", {"app": APP, "plan": "nano"})[0] == 201
-    status, answer = platform_running.deploy(APP, demo_archive)
+    status, answer = platform_running.deploy(APP, archive)
     assert status == 201, answer
-    yield APP
+    return APP
+
+
+@pytest.fixture(scope="module")
+def view(platform_running: Trial, app: str) -> Iterator[LogView]:
+    """One viewer, who looks on during all kills."""
+    view = LogView(platform_running.url, app, platform_running.token)
+    view.start()
+    assert view.await_line("tick 0", BACK_WITHIN_S)
+    yield view
+    view.close()
 
 
 def supervised(name: str) -> Callable[[Trial], int]:
@@ -139,6 +163,49 @@ def containers(platform: Trial, app: str) -> list[tuple[str, str]]:
     return [(instance["id"], instance["container_id"]) for instance in answer]
 
 
+def ticks(texts: Iterable[str]) -> list[int]:
+    """What the app has counted, in the order of these lines."""
+    return [int(found[1]) for text in texts if (found := re.fullmatch(r"tick (\d+)", text))]
+
+
+def on_disk(platform: Trial, container: str) -> list[int]:
+    """What the app has counted by the log on disk, which a new engine gives out as soon as it answers."""
+    command = ["docker", "-H", f"unix://{platform.engine_socket}", "logs", container]
+    deadline = time.monotonic() + BACK_WITHIN_S
+    while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.05)
+    return ticks(done.stdout.splitlines())
+
+
+def by_rest(platform: Trial, app: str, last: int) -> list[int]:
+    """What the app has counted by REST, from the first line that the streams have until `last` is there."""
+    texts: list[str] = []
+    since, deadline = "1-0", time.monotonic() + BACK_WITHIN_S
+    while f"tick {last}" not in texts and time.monotonic() < deadline:
+        status, answer = platform.call("GET", f"/api/v1/apps/{app}/logs?limit=5000&since={since}")
+        assert status == 200, answer
+        texts += [line["text"] for line in answer["lines"]]
+        since = answer["next"]
+    return ticks(texts)
+
+
+def assert_every_line_is_everywhere(platform: Trial, app: str, view: LogView, before: int) -> None:
+    """On disk, by REST (from `before` on at least: a Valkey that was killed gets the last lines again) and in the view: each number
+    once and in order, up to the last one that is written now."""
+    written = on_disk(platform, containers(platform, app)[0][1])
+    last = written[-1]
+    assert written == list(range(last + 1)), "on disk"
+    answered = by_rest(platform, app, last)
+    assert answered == list(range(answered[0], answered[-1] + 1)), "by REST"
+    assert answered[0] <= before and last <= answered[-1]
+    assert view.await_line(f"tick {last}", BACK_WITHIN_S), (
+        f"not in the view; joined {view.joined} times, {view.refused}"
+    )
+    seen = ticks(view.texts)
+    assert seen == list(range(seen[0], seen[-1] + 1)), "in the view"
+
+
 VICTIMS: dict[str, Callable[[Trial], int]] = {
     "engine": recorded("engine"),
     "launcher": launcher,
@@ -153,45 +220,19 @@ VICTIMS: dict[str, Callable[[Trial], int]] = {
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_nothing_is_lost_when_a_process_is_killed(platform: Trial, app: str, victim: str) -> None:
+def test_nothing_is_lost_when_a_process_is_killed(platform: Trial, app: str, view: LogView, victim: str) -> None:
     find = VICTIMS[victim]
     before = containers(platform, app)
     load = Load(platform.port)
     load.start()
-    pid = find(platform)
+    pid, counted = find(platform), ticks(view.texts)[-1]
     kill(pid)
     await_ready(platform, find, pid)
-    sent = load.sent
-    deadline = time.monotonic() + 5
-    while load.sent < sent + 100 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    load.ending.set()
-    load.join(20)
+    load.end()
     if victim != "haproxy":
         assert load.failed == [], f"{len(load.failed)} of {load.sent} failed"
     else:
         assert all("Connection" in reason or "Remote" in reason for reason in load.failed), load.failed[:5]
+    assert_every_line_is_everywhere(platform, app, view, counted)
     assert containers(platform, app) == before
     assert doctor.leftovers(platform.state) == []
-
-
-def test_no_log_line_is_missing_from_the_view_after_kills(platform: Trial, app: str) -> None:
-    """Ask for numbered paths while agent and Valkey are killed: each is in the view once."""
-    wanted = [f"/health?n={n}" for n in range(60)]
-    for number, path in enumerate(wanted):
-        assert platform.get(app, path)[0] == 200
-        if number in (20, 40):
-            find = VICTIMS["agent" if number == 20 else "valkey"]
-            pid = find(platform)
-            kill(pid)
-            await_ready(platform, find, pid)
-    deadline = time.monotonic() + 20
-    seen: list[int] = []
-    while time.monotonic() < deadline:
-        _, answer = platform.call("GET", f"/api/v1/apps/{app}/logs?limit=5000")
-        text = [line["text"] for line in answer["lines"]]
-        seen = [sum(f"n={n} " in t or t.endswith(f"n={n}") or f'n={n}"' in t for t in text) for n in range(60)]
-        if all(seen):
-            break
-        time.sleep(0.2)
-    assert seen == [1] * 60

@@ -75,8 +75,14 @@ def test_each_folder_in_a_command_is_the_one_the_others_are_told() -> None:
 
 def test_secrets_reach_only_what_reads_them() -> None:
     assert {name for name, body in services().items() if "*database" in body} == {"bootstrap", "web", "control"}
+    assert {name for name, body in services().items() if "*redis" in body} == {
+        "worker",
+        "agent",
+    }  # and *database has it
     assert {name for name, body in services().items() if "MOORAGE_ADMIN_PASSWORD" in body} == {"bootstrap"}
-    assert "DATABASE_URL" not in section("x-moorage") and "ADMIN_PASSWORD" not in section("x-moorage")
+    for secret in ("DATABASE_URL", "REDIS_URL", "ADMIN_PASSWORD"):
+        assert secret not in section("x-moorage")
+    assert "*redis" in section("x-database") and "REDIS_URL" in section("x-redis")
 
 
 def test_each_volume_that_is_mounted_is_declared() -> None:

@@ -18,6 +18,8 @@ SECRETS = {
     "MOORAGE_DATABASE_URL": "postgresql://moorage:battery@127.0.0.1/moorage",
 }
 
+READ_REDIS = {"web", "control", "worker", "agent"}
+
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
@@ -50,14 +52,22 @@ def told(command: str, environment: dict[str, str]) -> str:
     return subprocess.run([*prefix, "env"], env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_database_is_known_to_the_portals_processes_alone(state: State) -> None:
+@pytest.mark.parametrize("url", ["", "redis://:staple@127.0.0.1:6379/0"], ids=["ours", "given"])
+def test_each_url_with_a_password_is_known_to_its_readers_alone(
+    state: State, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("MOORAGE_REDIS_URL", url)
+    state = State.from_environment()
     config = RawConfigParser(interpolation=None)
     text = supervise.write_config(state).read_text()
     config.read_string(text)
     commands = {
         name.removeprefix("program:"): config[name]["command"] for name in config if name.startswith("program:")
     }
-    know = {name for name, command in commands.items() if "battery" in told(command, state.environment())}
-    assert know == {"web", "control"}
-    assert set(commands) == {"valkey", "engine", "haproxy", "web", "control", "worker", "agent"}
-    assert not [secret for secret in ("battery", "horse") if secret in text]
+    told_each = {name: told(command, state.environment()) for name, command in commands.items()}
+    assert {name for name, said in told_each.items() if "battery" in said} == {"web", "control"}
+    assert {name for name, said in told_each.items() if "MOORAGE_REDIS_URL" in said} == READ_REDIS
+    assert {name for name, said in told_each.items() if "staple" in said} == (READ_REDIS if url else set())
+    assert set(commands) == {"engine", "haproxy", *READ_REDIS, *(() if url else ("valkey",))}
+    assert not [secret for secret in ("battery", "horse", "staple") if secret in text]
+    assert not [secret for secret in SECRETS if secret in state.plain_environment()]

@@ -12,6 +12,7 @@ import pytest
 
 from scripts import preflight
 from scripts.state import ROOT, SetupError, State
+from scripts.trial import free_port, outer_environment
 
 
 @pytest.fixture
@@ -35,11 +36,6 @@ def test_a_port_in_use_on_the_other_loopback_is_named_too(state: State) -> None:
         assert "on ::1 is in use" in preflight.port(replace(state, port=taken.getsockname()[1]))
 
 
-def test_a_full_disk_is_named_with_both_figures(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "FREE_BYTES_NEEDED", 10**18)
-    assert "MB free and Moorage needs" in preflight.disk(state)
-
-
 @pytest.mark.parametrize(("table", "policy"), [("filter", "drop"), ("filter", "accept"), ("moorage_1", "drop")])
 def test_a_firewall_that_drops_what_is_forwarded_is_named_with_the_way_out(table: str, policy: str) -> None:
     rules = f"nft add table ip {table} && nft 'add chain ip {table} FORWARD {{ type filter hook forward priority 0; policy {policy}; }}'"
@@ -56,17 +52,55 @@ def test_this_machine_has_what_is_needed(state: State) -> None:
     assert preflight.problems(replace(state, port=free_port())) == []
 
 
-def test_someone_other_than_root_is_told_so_and_nothing_is_made(tmp_path: Path) -> None:
-    program = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from scripts import preflight, state; os.setuid(65534); "
-        "print(preflight.problems(state.State.from_environment()))"
-    )
-    environment = {"MOORAGE_STATE": str(tmp_path / "state"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert "run it with sudo" in done.stdout, done.stderr
-    assert not (tmp_path / "state").exists()
+UP = "import os, sys; from scripts import up; up.State.make_folders = lambda _: sys.exit('it went on'); {}sys.exit(up.main())"
+NOBODY = "os.setgroups([]); os.setuid(65534); "
+HIDDEN_MODULES = "[ ! -d /lib/modules ] || mount -t tmpfs none /lib/modules"
+FEWER = {
+    "root": ("unshare -m", "", "this needs root, because it makes namespaces, cgroups and mounts: run it with sudo."),
+    "overlay": (
+        "unshare -m",
+        f"grep -v overlay /proc/filesystems >$TMP/has; mount --bind $TMP/has /proc/filesystems; {HIDDEN_MODULES}",
+        "has no overlay file system: use one with CONFIG_OVERLAY_FS.",
+    ),
+    "user namespaces": (
+        "unshare -m -U -r",
+        "echo 0 >/proc/sys/user/max_user_namespaces",
+        "makes no user namespaces: set sysctl user.max_user_namespaces to 10000",
+    ),
+    "disk": (
+        "unshare -m",
+        "mount -t tmpfs -o size=64m full $TMP",
+        "67 MB free and Moorage needs 1074 MB: make room or set MOORAGE_STATE to a larger disk.",
+    ),
+    "port": ("unshare -m", "", "is in use: end what listens there, or set MOORAGE_PORT to another."),
+}
+
+
+@pytest.mark.parametrize("lacking", FEWER)
+def test_a_machine_that_lacks_something_is_told_in_one_sentence_and_nothing_is_made(
+    tmp_path: Path, lacking: str
+) -> None:
+    """`make up` where that is really so: in namespaces of its own, as someone else, beside a listener. It would stop at its first
+    folder."""
+    unshare, change, words = FEWER[lacking]
+    folder = tmp_path / "state"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1] if lacking == "port" else free_port()
+        environment = outer_environment() | {
+            "TMP": str(tmp_path),
+            "MOORAGE_STATE": str(folder),
+            "MOORAGE_PORT": str(port),
+        }
+        up = UP.format(NOBODY if lacking == "root" else "")
+        command = [*unshare.split(), "sh", "-ec", f'{change or ":"}; exec "$@"', "sh", sys.executable, "-c", up]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.startswith("moorage: ") and done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert not folder.exists()
+    assert not replace(State.from_environment(), folder=folder).run.exists()
 
 
 def test_a_port_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +113,3 @@ def test_two_state_folders_share_no_name(state: State, tmp_path: Path) -> None:
     other = replace(state, folder=tmp_path / "other")
     assert other.short != state.short
     assert other.run != state.run
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

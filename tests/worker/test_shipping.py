@@ -116,6 +116,19 @@ async def test_a_valkey_that_comes_back_empty_is_filled_from_the_record(server: 
         assert await until(server, record.ids) == [str(i) for i in record.ids]
 
 
+async def test_a_valkey_that_was_away_for_long_misses_no_line_that_came_meanwhile(
+    server: OwnValkey, record: Record
+) -> None:
+    async with shipping(server, record):
+        record.write(time.time_ns(), "before")
+        await until(server, record.ids)
+        server.kill()
+        for _ in range(3 * REFILL_LINES):
+            record.write(time.time_ns(), "meanwhile")
+        server.start()
+        assert await until(server, record.ids) == [str(i) for i in record.ids]
+
+
 async def test_a_long_record_fills_an_empty_stream_with_its_last_lines_only(server: OwnValkey, record: Record) -> None:
     for n in range(3 * REFILL_LINES):
         record.write(10**18 + n, "x")

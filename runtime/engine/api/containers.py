@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from runtime.engine import inspect
+from runtime.engine import inspect, shortfalls
 from runtime.engine.api.call import Call, Handler, answer, nothing
 from runtime.engine.container import Container
 from runtime.engine.errors import Invalid
@@ -23,7 +23,12 @@ async def create(call: Call) -> web.StreamResponse:
     engine = call.engine
     request = parse_create(await call.json(), trusted=engine.core.config.trusted)
     container = await engine.containers.create(request, call.text("name"))
-    return answer({"Id": container.id, "Warnings": warnings(container)}, 201)
+    return answer({"Id": container.id, "Warnings": warnings(container) + _unheld(call, container)}, 201)
+
+
+def _unheld(call: Call, container: Container) -> list[str]:
+    core = call.engine.core
+    return shortfalls.of_container(container.record.host.resources, core.offers, core.device)
 
 
 def warnings(container: Container) -> list[str]:
@@ -66,6 +71,7 @@ async def details(call: Call) -> web.StreamResponse:
     container, engine = _named(call), call.engine
     endpoints = engine.core.networks.endpoints(container.id)
     found = inspect.details(container, endpoints, engine.execs.of(container), engine.core.driver.name)
+    found["State"]["Moorage"]["notes"] = _unheld(call, container)
     if call.flag("size"):
         used = await asyncio.to_thread(engine.core.driver.usage, container.id)
         found |= {"SizeRw": used.used_bytes, "SizeRootFs": used.used_bytes}
@@ -129,8 +135,9 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def update(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/update: limits of a living container, without a restart."""
-    warnings = await call.engine.limits.update(_named(call), await call.json())
-    return answer({"Warnings": warnings})
+    container = _named(call)
+    warnings = await call.engine.limits.update(container, await call.json())
+    return answer({"Warnings": warnings + _unheld(call, container)})
 
 
 async def top(call: Call) -> web.StreamResponse:

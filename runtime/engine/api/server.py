@@ -44,6 +44,7 @@ STATUS = {
     "NetworkFault": 400,
     "ImageFault": 400,
     "StorageFault": 400,
+    "CgroupFault": 409,
 }
 HEADERS = {
     "Api-Version": API_VERSION,

@@ -22,6 +22,23 @@ class CgroupFault(RuntimeFault):
     """A control group could not be made, limited or removed."""
 
 
+def below_use(what: str, used_bytes: int, limit_bytes: int) -> CgroupFault:
+    """The refusal of a limit on memory that is lower than what cannot be given back."""
+    return CgroupFault(
+        f"{used_bytes >> 20} MB of {what} are in use, the new limit of {limit_bytes >> 20} MB lies below.",
+        "End something in it first, or choose a higher limit.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offers:
+    """Which limits beside those of CPU, memory and processes this kernel has."""
+
+    swap: bool
+    io: bool
+    cpuset: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRate:
     """Greatest rates of one block device, bytes and operations per second; 0 is no limit."""
@@ -97,6 +114,9 @@ class Cgroups(Protocol):
     def version(self) -> int:
         """1 or 2."""
 
+    def offers(self, path: str) -> Offers:
+        """What can be limited in groups like `path`, which need not exist."""
+
     def create(self, path: str, resources: Resources) -> None:
         """Make the group and its parents, controllers enabled on the way, with these limits. One that exists is set."""
 
@@ -111,7 +131,11 @@ class Cgroups(Protocol):
         """
 
     def set_limits(self, path: str, resources: Resources) -> None:
-        """Change limits of a living group; values that are None stay."""
+        """Change limits of a living group; values that are None stay. What the kernel has no file for is left out (`offers`).
+
+        Memory comes first, for it may be refused: CgroupFault when it is below what is in use. After a failure the limits are
+        partly changed.
+        """
 
     def freeze(self, path: str, *, frozen: bool) -> None:
         """Stop or continue all processes of the group and of those below it."""

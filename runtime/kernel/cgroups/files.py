@@ -49,6 +49,12 @@ def flat(text: str) -> dict[str, int]:
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].lstrip("-").isdigit()}
 
 
+def swap_free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Swap the host has left (proc(5), meminfo); 0 without swap."""
+    lines = (line.split() for line in meminfo.read_text().splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words[0] == "SwapFree:"), 0)
+
+
 def below(folder: Path) -> Iterator[Path]:
     """The folder and all below it, children first; nothing when it is gone."""
     try:

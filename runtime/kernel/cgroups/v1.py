@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from runtime.kernel.cgroups import CgroupFault, DeviceRate, DeviceRule, Resources, Sample, files
+from runtime.kernel.cgroups import CgroupFault, DeviceRate, DeviceRule, Offers, Resources, Sample, below_use, files
 
 CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "blkio", "devices", "freezer")
 NEEDED = ("cpu", "memory", "pids")
@@ -51,6 +51,14 @@ class V1:
         controller = name.split(".", 1)[0]
         return f"{self.mounts.get(controller, '/nonexistent')}/{path}/{name}"
 
+    def offers(self, path: str) -> Offers:
+        """See Cgroups.offers: the files of the hierarchies' roots."""
+        return Offers(
+            swap=(self.mounts["memory"] / "memory.memsw.limit_in_bytes").exists(),
+            io="blkio" in self.mounts and (self.mounts["blkio"] / "blkio.throttle.read_bps_device").exists(),
+            cpuset="cpuset" in self.mounts,
+        )
+
     def create(self, path: str, resources: Resources) -> None:
         """See Cgroups.create. The cpuset hierarchy is used only when CPUs or memory nodes are named."""
         for root in self._roots:
@@ -77,14 +85,14 @@ class V1:
     def set_limits(self, path: str, resources: Resources) -> None:
         """See Cgroups.set_limits. A CPU quota above the parent's, which v1 refuses, is held at the parent's."""
         r = resources
+        if r.memory_bytes is not None:
+            self._set_memory(path, r.memory_bytes, r.swap_bytes)
+        if r.cpuset_cpus or r.cpuset_mems:
+            self._set_cpuset(path, r.cpuset_cpus, r.cpuset_mems)
         if r.cpu_quota_us is not None:
             self._set_quota(path, r.cpu_quota_us, r.cpu_period_us)
         if r.cpu_weight is not None:
             files.write(self._file(path, "cpu.shares"), min(262_144, max(2, r.cpu_weight * 1024 // 100)))
-        if r.cpuset_cpus or r.cpuset_mems:
-            self._set_cpuset(path, r.cpuset_cpus, r.cpuset_mems)
-        if r.memory_bytes is not None:
-            self._set_memory(path, r.memory_bytes, r.swap_bytes)
         if r.memory_low_bytes is not None:
             files.write(self._file(path, "memory.soft_limit_in_bytes"), r.memory_low_bytes)
         if r.pids is not None:
@@ -132,13 +140,12 @@ class V1:
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                used = files.number(files.read(self._file(path, "memory.usage_in_bytes")))
-                raise CgroupFault(
-                    f"{used >> 20} MB are in use, the new memory limit of {memory >> 20} MB lies below.",
-                    "Restart the container, or choose a higher limit.",
-                ) from error
+                used = files.number(files.read(file.replace("limit_in_bytes", "usage_in_bytes")))
+                raise below_use("memory" if file == limit else "memory and swap", used, value) from error
 
     def _set_rate(self, path: str, rate: DeviceRate) -> None:
+        if "blkio" not in self.mounts:
+            return
         for field, name in _THROTTLES:
             value = f"{rate.major}:{rate.minor} {getattr(rate, field)}"
             files.write(self._file(path, f"blkio.throttle.{name}_device"), value)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.kernel.cgroups import CgroupFault, Resources, Sample, devices, files
+from runtime.kernel.cgroups import CgroupFault, Offers, Resources, Sample, below_use, devices, files
 
 CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
 NEEDED = ("cpu", "memory", "pids")
@@ -30,6 +30,22 @@ class V2:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def offers(self, path: str) -> Offers:
+        """See Cgroups.offers: the root has no limits, so a group that is not there is made, looked at and removed."""
+        folder = self.root / path
+        made = not folder.exists()
+        if made:
+            self.create(path, Resources())
+        try:
+            return Offers(
+                swap=(folder / "memory.swap.max").exists(),
+                io=(folder / "io.max").exists(),
+                cpuset=(folder / "cpuset.cpus").exists(),
+            )
+        finally:
+            if made:
+                folder.rmdir()
 
     def create(self, path: str, resources: Resources) -> None:
         """See Cgroups.create."""
@@ -62,14 +78,8 @@ class V2:
     def set_limits(self, path: str, resources: Resources) -> None:
         """See Cgroups.set_limits."""
         r, folder = resources, self.root / path
-        if r.cpu_quota_us is not None:
-            quota = "max" if r.cpu_quota_us <= 0 else r.cpu_quota_us
-            files.write(folder / "cpu.max", f"{quota} {r.cpu_period_us}")
-        if r.cpu_weight is not None:
-            files.write(folder / "cpu.weight", min(10_000, max(1, r.cpu_weight)))
-        for name, cpus in (("cpuset.cpus", r.cpuset_cpus), ("cpuset.mems", r.cpuset_mems)):
-            if cpus:
-                files.write(folder / name, cpus)
+        if r.memory_bytes is not None and r.memory_bytes >= 0:
+            _refuse_below_use(folder, r.memory_bytes, r.swap_bytes)
         for name, value in (
             ("memory.low", r.memory_low_bytes),
             ("memory.max", r.memory_bytes),
@@ -78,15 +88,9 @@ class V2:
         ):
             if value is not None and (folder / name).exists():  # swap may be compiled out
                 files.write(folder / name, "max" if value < 0 or (name == "pids.max" and not value) else value)
-        for rate in r.io:
-            names = (
-                ("rbps", rate.read_bps),
-                ("wbps", rate.write_bps),
-                ("riops", rate.read_iops),
-                ("wiops", rate.write_iops),
-            )
-            limits = " ".join(f"{name}={value or 'max'}" for name, value in names)
-            files.write(folder / "io.max", f"{rate.major}:{rate.minor} {limits}")
+        _set_cpu(folder, r)
+        if r.io and (folder / "io.max").exists():
+            _set_io(folder, r)
         if r.oom_group:
             files.write(folder / "memory.oom.group", 1)
         if r.devices:
@@ -155,6 +159,43 @@ class V2:
     def dying(self) -> int:
         """See Cgroups.dying."""
         return files.flat(files.read(self.root / "cgroup.stat")).get("nr_dying_subsys_memory", 0)
+
+
+def _set_cpu(folder: Path, r: Resources) -> None:
+    for name, cpus in (("cpuset.cpus", r.cpuset_cpus), ("cpuset.mems", r.cpuset_mems)):
+        if cpus:
+            files.write(folder / name, cpus)
+    if r.cpu_quota_us is not None:
+        quota = "max" if r.cpu_quota_us <= 0 else r.cpu_quota_us
+        files.write(folder / "cpu.max", f"{quota} {r.cpu_period_us}")
+    if r.cpu_weight is not None:
+        files.write(folder / "cpu.weight", min(10_000, max(1, r.cpu_weight)))
+
+
+def _set_io(folder: Path, r: Resources) -> None:
+    for rate in r.io:
+        names = (
+            ("rbps", rate.read_bps),
+            ("wbps", rate.write_bps),
+            ("riops", rate.read_iops),
+            ("wiops", rate.write_iops),
+        )
+        limits = " ".join(f"{name}={value or 'max'}" for name, value in names)
+        files.write(folder / "io.max", f"{rate.major}:{rate.minor} {limits}")
+
+
+def _refuse_below_use(folder: Path, limit: int, swap: int | None) -> None:
+    """A memory.max below what is in use is not refused by the kernel: it kills. So it is refused here, as v1 does."""
+    used = files.number(files.read(folder / "memory.current"))
+    if used <= limit:
+        return
+    stat = files.flat(files.read(folder / "memory.stat"))
+    used -= sum(stat.get(name, 0) for name in ("active_file", "inactive_file", "slab_reclaimable"))
+    if swap != 0:
+        free = files.swap_free_bytes()
+        used -= free if swap is None or swap < 0 else min(swap, free)
+    if used > limit:
+        raise below_use("memory", used, limit)
 
 
 def _totals(text: str) -> dict[str, int]:

@@ -62,7 +62,7 @@ def test_loading_an_app_answers_404_to_strangers_and_403_to_members_without_the_
     with pytest.raises(NotFound if who == "stranger" else Forbidden) as refused:
         get_app(actor, "hello", verb)  # type: ignore[arg-type]
     if who != "stranger":
-        assert f"You are {who} in team acme" in refused.value.message
+        assert f"You are a {who} in team acme" in refused.value.message
         assert refused.value.hint
 
 

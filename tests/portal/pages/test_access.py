@@ -81,6 +81,12 @@ def test_a_viewer_looks_at_everything_and_changes_nothing(people: People) -> Non
     assert {name: viewer.post(f"/apps/tide-api/{name}").status_code for name in posts} == dict.fromkeys(posts, 403)
 
 
+def test_only_the_release_that_serves_is_said_to_be_live(owner: Client) -> None:
+    assert "Release 1 was live" in owner.get("/apps/tide-api/deployments/1").content.decode()
+    assert "Release 3 is live" in owner.get("/apps/tide-api/deployments/3").content.decode()
+    assert "is stopped" in owner.get("/apps/playground/deployments/3").content.decode()
+
+
 def test_a_developer_deploys_but_configures_nothing(member: Client) -> None:
     assert statuses(member, DEPLOY_PAGES) == all_are(200, DEPLOY_PAGES)
     assert statuses(member, WRITE_PAGES) == all_are(403, WRITE_PAGES)

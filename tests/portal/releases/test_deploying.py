@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.utils import timezone
 
 from portal.accounts.actor import Actor
 from portal.audit.models import Entry
@@ -13,7 +14,8 @@ from portal.hosting.actions import set_env
 from portal.hosting.models import App
 from portal.images.models import Image
 from portal.releases import actions
-from portal.releases.models import Deployment, Instance
+from portal.releases.models import Deployment, Instance, PastInstance
+from portal.telemetry import instances
 from tests.portal.host import HostDriver
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -205,6 +207,7 @@ def test_rollback_deploys_an_older_release_with_its_own_environment(
 def test_stop_and_start(app: App, acting: Actor, make_image: Callable[..., Image], host: HostDriver) -> None:
     actions.deploy(acting, app, make_image(app))
     host.carry_out()
+    (ran,) = instances.labels(app.pk).items()
     actions.stop(acting, app)
     host.fetch()
     assert host.wanted() == []
@@ -213,6 +216,9 @@ def test_stop_and_start(app: App, acting: Actor, make_image: Callable[..., Image
     host.seen.clear()
     host.report()
     assert not Instance.objects.filter(app=app).exists()
+    assert instances.labels(app.pk) == dict([ran])  # its last words can be looked at, as long as its streams stay
+    PastInstance.objects.update(gone_at=timezone.now() - PastInstance.KEPT)
+    assert instances.names(app.pk) == []
     started = actions.start(acting, app)
     assert started is not None
     host.carry_out()

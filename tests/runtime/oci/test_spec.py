@@ -15,7 +15,7 @@ from runtime.oci import launcher, lifecycle, limits, mountplan, users
 from runtime.oci.default import Options, default
 from runtime.oci.fields import SpecFault
 from runtime.oci.spec import Mount, Spec
-from runtime.oci.spec_resources import BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
 OPTIONS = Options(args=("sh",), hostname="h" * 80, cgroups_path="top/t/a/i", id_base=200_000, user="app")
 
@@ -73,18 +73,26 @@ def test_host_network_takes_no_network_sysctl() -> None:
 
 def test_resources_become_limits_of_a_group() -> None:
     rate = ThrottleDevice(major=8, minor=0, rate=5)
+    io = BlockIO(throttle_read_bps_device=(rate,), throttle_write_iops_device=(rate,))
     found = limits.resources_of(
         LinuxResources(
             memory=Memory(limit=100, swap=150),
             cpu=Cpu(shares=2048, quota=50_000),
             pids=Pids(limit=0),
-            block_io=BlockIO(throttle_read_bps_device=(rate,), throttle_write_iops_device=(rate,)),
+            block_io=io,
         )
     )
     assert (found.memory_bytes, found.swap_bytes, found.pids, found.cpu_weight) == (100, 50, UNLIMITED, 200)
     assert found.io == (DeviceRate(major=8, minor=0, read_bps=5, write_iops=5),)
-    assert limits.with_loop(found.io, "loop3") == (DeviceRate(major=7, minor=3, read_bps=5, write_iops=5),)
-    assert limits.with_loop(found.io, "") == ()
+    assert limits.of_loop(io, "loop3") == (DeviceRate(major=7, minor=3, read_bps=5, write_iops=5),)
+    assert limits.of_loop(io, "") == ()
+
+
+def test_rates_of_a_store_without_a_device_are_for_the_loop_device_alone() -> None:
+    major, minor = NO_DEVICE
+    io = BlockIO(throttle_read_bps_device=(ThrottleDevice(major=major, minor=minor, rate=5),))
+    assert limits.resources_of(LinuxResources(block_io=io)).io == ()
+    assert limits.of_loop(io, "loop3") == (DeviceRate(major=7, minor=3, read_bps=5),)
 
 
 def test_the_mount_plan_reads_as_what_will_be_done() -> None:

@@ -16,6 +16,8 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
 POOL = "10.232.128.0/18"
+SCRATCH = os.environ.get("MOORAGE_TEST_STATE", "/var/tmp")
 PATIENCE_S = 120.0 if os.environ.get("MOORAGE_TEST_VM") else 20.0
 
 
@@ -212,7 +215,13 @@ def archive() -> bytes:
 def engine(archive: bytes) -> Iterator[Engine]:
     """An engine with busybox; at the module's end everything is taken down and nothing may be left over."""
     assert os.geteuid() == 0, "these tests need root"
-    state = Path(tempfile.mkdtemp(prefix="moorage-test-", dir=os.environ.get("MOORAGE_TEST_STATE", "/var/tmp")))
+    with running(archive, Path(tempfile.mkdtemp(prefix="moorage-test-", dir=SCRATCH))) as engine:
+        yield engine
+
+
+@contextmanager
+def running(archive: bytes, state: Path) -> Iterator[Engine]:
+    """An engine with busybox in `state`, which goes with it."""
     engine = Engine(state, "--max-disk", str(1 << 30))
     engine.start()
     try:
@@ -243,10 +252,25 @@ def no_containers_stay(engine: Engine) -> Iterator[None]:
     assert engine.leftovers() == {}
 
 
+@cache
+def version_of(program: str) -> str:
+    """What a docker command line says it is, like 20.10.24+dfsg1."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    return said.removeprefix("Docker version ").partition(",")[0]
+
+
+@pytest.fixture(params=["28", "20.10"])
+def cli(request: pytest.FixtureRequest) -> str:
+    """Each test by both command lines, which really are of these versions."""
+    program = "docker" if request.param == "28" else str(request.getfixturevalue("docker_20"))
+    assert version_of(program).startswith(f"{request.param}.")
+    return program
+
+
 @pytest.fixture(scope="session")
 def docker_20() -> Iterator[str]:
     """Debian's docker.io command line (20.10 on Debian 12), taken out of its package without installing its daemon."""
-    folder = Path(tempfile.mkdtemp(prefix="moorage-docker-", dir=os.environ.get("MOORAGE_TEST_STATE", "/var/tmp")))
+    folder = Path(tempfile.mkdtemp(prefix="moorage-docker-", dir=SCRATCH))
     folder.chmod(0o755)
     subprocess.run(["apt-get", "download", "docker.io"], cwd=folder, check=True, capture_output=True, timeout=300)
     package = next(folder.glob("docker.io_*.deb"))

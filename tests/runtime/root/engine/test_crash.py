@@ -181,6 +181,21 @@ def test_removing_one_that_restarts_all_the_time_leaves_nothing(engine: Engine) 
         assert engine.leftovers() == {}
 
 
+def test_a_monitor_whose_container_is_gone_is_counted_and_those_of_a_living_one_are_not(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "served", "busybox", "sleep", "600")
+    engine.docker("exec", "-d", "served", "sleep", "600")
+    monitor, folder = engine.monitor("served"), engine.containers / engine.inspect("served")["Id"]
+    crash(engine)
+    assert "processes" not in engine.leftovers()
+    hidden = folder.rename(engine.state / "hidden")
+    try:
+        assert f"{monitor} moorage-monitor" in engine.leftovers()["processes"]
+    finally:
+        hidden.rename(folder)
+    engine.start()
+    assert engine.status("served") == "running"
+
+
 def test_half_made_folders_are_swept(engine: Engine) -> None:
     crash(engine)
     torn = engine.containers / ("f" * 64)

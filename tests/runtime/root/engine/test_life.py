@@ -15,12 +15,6 @@ COUNT = "i=0; while [ $i -lt 5 ]; do echo line $i; echo err $i >&2; i=$((i+1)); 
 TRAP = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
 
 
-@pytest.fixture(params=["28", "20.10"])
-def cli(request: pytest.FixtureRequest) -> str:
-    """Each test by both command lines."""
-    return "docker" if request.param == "28" else str(request.getfixturevalue("docker_20"))
-
-
 def background(engine: Engine, *arguments: str, cli: str = "docker") -> subprocess.Popen[str]:
     command = [cli, "-H", f"unix://{engine.socket}", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -182,10 +176,11 @@ def test_events_tell_what_happened(engine: Engine, cli: str) -> None:
     assert [a for a in lines if a in ("create", "start", "die", "destroy")] == ["create", "start", "die", "destroy"]
 
 
-def test_events_come_while_they_happen(engine: Engine) -> None:
-    follower = background(engine, "events", "--filter", "event=die", "--format", "{{.Actor.Attributes.exitCode}}")
+def test_events_come_while_they_happen(engine: Engine, cli: str) -> None:
+    flags = ("--filter", "event=die", "--format", "{{.Actor.Attributes.exitCode}}")
+    follower = background(engine, "events", *flags, cli=cli)
     try:
-        time.sleep(0.3)
+        eventually(lambda: engine.call("GET", "/info")[1]["NEventsListener"] > 0, "the follower")
         engine.docker("run", "--rm", "busybox", "sh", "-c", "exit 6", code=6)
         assert follower.stdout
         assert follower.stdout.readline().strip() == "6"

@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.runtime.root.engine.conftest import Engine, eventually
+from worker.limits import resources
+from worker.protocol import Limits
 
 
 @contextmanager
@@ -81,6 +84,14 @@ def test_a_teams_sum_is_held_and_named(engine: Engine) -> None:
     assert engine.call("POST", "/moorage/groups", {"path": "../x"})[0] == 400
 
 
+@pytest.mark.vm
+def test_all_containers_together_weigh_a_quarter_of_what_runs_beside_them(engine: Engine) -> None:
+    create(engine, "busy", ["sleep", "60"], CpuShares=2048)
+    found = [p.read_text().strip() for p in Path("/sys/fs/cgroup").glob(f"*moorage-{engine.short}/cpu.weight")]
+    found += [p.read_text().strip() for p in Path("/sys/fs/cgroup").glob(f"cpu*/moorage-{engine.short}/cpu.shares")]
+    assert set(found) in ({"25"}, {"256"})  # unified cgroups, or not
+
+
 def test_a_fork_bomb_stops_at_its_limit_and_is_told(engine: Engine) -> None:
     with limit_events(engine) as events:
         create(engine, "bomb", ["sh", "-c", "sh -c 'while :; do sleep 60 & done'; exec sleep 60"], PidsLimit=20)
@@ -130,6 +141,88 @@ def test_limits_change_while_the_container_runs(engine: Engine) -> None:
         "update", "--memory", "64m", "--memory-swap", "128m", "--cpus", "0.5", "--restart", "no", "live"
     )
     assert engine.inspect("live")["HostConfig"]["Memory"] == 64 << 20
+
+
+def kernel_file(engine: Engine, name: str, v1: str, v2: str) -> str:
+    """A file of the container's group, `v1` as controller/file."""
+    controller, _, file = v1.partition("/")
+    root = Path("/sys/fs/cgroup") if engine.call("GET", "/info")[1]["CgroupVersion"] == "2" else None
+    group = f"moorage-{engine.short}/default/{engine.call('GET', f'/containers/{name}/json')[1]['Id']}"
+    path = root / group / v2 if root else Path("/sys/fs/cgroup", controller, group, file)
+    return path.read_text().strip()
+
+
+def swap_of(engine: Engine, name: str) -> str:
+    """Bytes of swap beside the memory, "max" without a limit, as the kernel has it."""
+    if engine.call("GET", "/info")[1]["CgroupVersion"] == "2":
+        return kernel_file(engine, name, "", "memory.swap.max")
+    both = int(kernel_file(engine, name, "memory/memory.memsw.limit_in_bytes", ""))
+    memory = int(kernel_file(engine, name, "memory/memory.limit_in_bytes", ""))
+    return "max" if both > 1 << 62 else str(both - memory)
+
+
+@pytest.mark.vm
+def test_swap_is_limited_beside_memory(engine: Engine) -> None:
+    assert engine.call("GET", "/info")[1]["SwapLimit"]
+    for asked, expected in ((96 << 20, str(32 << 20)), (64 << 20, "0"), (0, str(64 << 20)), (-1, "max")):
+        create(engine, "swapping", ["sleep", "60"], Memory=64 << 20, MemorySwap=asked)
+        assert swap_of(engine, "swapping") == expected
+        engine.clear()
+    create(engine, "planned", ["sleep", "60"], **resources(Limits(memory_bytes=64 << 20, swap_bytes=8 << 20)))
+    assert swap_of(engine, "planned") == str(8 << 20)
+    plan = resources(Limits(memory_bytes=96 << 20, swap_bytes=0))
+    assert engine.call("POST", "/containers/planned/update", plan) == (200, {"Warnings": []})
+    assert swap_of(engine, "planned") == "0"
+
+
+def test_memory_swap_of_the_command_lines_is_memory_and_swap_together(engine: Engine, cli: str) -> None:
+    flags = ("--memory", "64m", "--memory-swap", "80m")
+    assert "WARNING" not in engine.docker("run", "-d", "--name", "given", *flags, "busybox", "sleep", "60", cli=cli)
+    assert swap_of(engine, "given") == str(16 << 20)
+    engine.docker("update", "--memory", "64m", "--memory-swap", "128m", "given", cli=cli)
+    assert swap_of(engine, "given") == str(64 << 20)
+
+
+EAT = ["sh", "-c", "head -c 60000000 /dev/zero > /dev/shm/eaten; echo eaten; exec sleep 60"]
+EATEN = {"ShmSize": 128 << 20, "Memory": 128 << 20, "MemorySwap": 128 << 20}
+
+
+@pytest.mark.vm
+def test_memory_below_use_is_refused_with_the_figures_and_nothing_is_changed(engine: Engine) -> None:
+    create(engine, "whole", EAT, **EATEN, NanoCpus=10**9, PidsLimit=50, StorageOpt={"size": "50m"})
+    eventually(lambda: "eaten" in engine.docker("logs", "whole"), "what it keeps in memory")
+    before = engine.inspect("whole")["HostConfig"]
+    body = {"Memory": 32 << 20, "MemorySwap": 32 << 20, "NanoCpus": 10**8, "PidsLimit": 7, "DiskSize": 80 << 20}
+    code, answer = engine.call("POST", "/containers/whole/update", body)
+    assert code == 409, answer
+    used = int(answer["message"].partition(" MB of memory are in use")[0])
+    assert 57 <= used < 128 and "the new limit of 32 MB" in answer["message"]
+    assert engine.inspect("whole")["HostConfig"] == before and engine.status("whole") == "running"
+    assert kernel_file(engine, "whole", "pids/pids.max", "pids.max") == "50"
+    assert kernel_file(engine, "whole", "memory/memory.limit_in_bytes", "memory.max") == str(128 << 20)
+    assert kernel_file(engine, "whole", "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "100000"
+    free = int(engine.docker("exec", "whole", "stat", "-f", "-c", "%a", "/")) * 4096
+    assert free < 51 << 20
+
+
+@pytest.mark.vm
+def test_what_was_changed_before_a_refusal_is_put_back(engine: Engine) -> None:
+    create(engine, "unsized", ["sleep", "60"], Memory=64 << 20, MemorySwap=64 << 20, PidsLimit=50)
+    code, answer = engine.call("POST", "/containers/unsized/update", {"PidsLimit": 7, "DiskSize": 80 << 20})
+    assert code == 400 and "no size that could change" in answer["message"]
+    assert kernel_file(engine, "unsized", "pids/pids.max", "pids.max") == "50"
+    assert engine.inspect("unsized")["HostConfig"]["PidsLimit"] == 50
+
+
+@pytest.mark.vm
+def test_a_teams_memory_below_use_is_refused_and_stays(engine: Engine) -> None:
+    assert engine.call("POST", "/moorage/groups", {"path": "low", "Memory": 256 << 20})[0] == 204
+    create(engine, "one", EAT, **EATEN, CgroupParent="low/web")
+    eventually(lambda: "eaten" in engine.docker("logs", "one"), "what it keeps in memory")
+    code, answer = engine.call("POST", "/moorage/groups", {"path": "low", "Memory": 32 << 20, "MemorySwap": 32 << 20})
+    assert code == 409 and "the new limit of 32 MB" in answer["message"]
+    assert engine.status("one") == "running"
+    assert engine.call("POST", "/moorage/groups", {"path": "low"})[0] == 204
 
 
 def test_a_refused_update_changes_nothing(engine: Engine) -> None:

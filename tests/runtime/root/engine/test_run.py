@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 from pathlib import Path
 
@@ -11,15 +12,16 @@ import pytest
 from tests.runtime.root.engine.conftest import Engine
 
 
-@pytest.fixture(params=["28", "20.10"])
-def cli(request: pytest.FixtureRequest) -> str:
-    """Each test by both command lines."""
-    return "docker" if request.param == "28" else str(request.getfixturevalue("docker_20"))
-
-
 def test_version_and_info_are_answered(engine: Engine, cli: str) -> None:
-    assert "Moorage" in engine.docker("version", cli=cli) or "0.1.0" in engine.docker("version", cli=cli)
-    assert "overlay2" in engine.docker("info", cli=cli)
+    server = "{{(index .Server.Components 0).Name}} {{.Server.Version}} {{.Server.APIVersion}}"
+    assert engine.docker("version", "--format", server, cli=cli) == "Engine 0.1.0 1.44\n"
+    found, body = engine.docker("info", cli=cli), engine.call("GET", "/info")[1]
+    swap = Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
+    assert " Storage Driver: overlay2\n  Backing Filesystem: ext4\n" in found
+    assert f" Cgroup Version: {body['CgroupVersion']}\n" in found and body["CgroupVersion"] == "1"
+    assert ("WARNING: No swap limit support" in found) is not swap and body["SwapLimit"] is swap
+    warned = [line for line in found.splitlines() if line.startswith("WARNING")]
+    assert warned == body["Warnings"] and any("not for buffered ones" in line for line in warned)
 
 
 def test_output_comes_and_the_container_goes(engine: Engine, cli: str) -> None:
@@ -118,19 +120,19 @@ def test_a_container_sees_only_itself(engine: Engine) -> None:
     assert "permission denied" in lines[4] or "not permitted" in lines[4]
 
 
-def test_limits_are_those_asked_for(engine: Engine) -> None:
+def test_limits_are_those_asked_for(engine: Engine, cli: str) -> None:
     flags = ("--memory", "64m", "--cpus", "0.5", "--pids-limit", "20")
-    engine.docker("run", "-d", "--name", "limited", *flags, "busybox", "sleep", "60")
-    host = engine.inspect("limited")["HostConfig"]
+    engine.docker("run", "-d", "--name", "limited", *flags, "busybox", "sleep", "60", cli=cli)
+    host = json.loads(engine.docker("inspect", "limited", cli=cli))[0]["HostConfig"]
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 20)
     stats = engine.call("GET", "/containers/limited/stats?stream=0&one-shot=1")[1]
     assert stats["memory_stats"]["limit"] == 64 << 20 and stats["pids_stats"]["limit"] == 20
 
 
-def test_a_published_port_leads_inside(engine: Engine) -> None:
+def test_a_published_port_leads_inside(engine: Engine, cli: str) -> None:
     flags = ("-d", "--name", "web", "-p", "127.0.0.1:0:8000")
-    engine.docker("run", *flags, "busybox", "sh", "-c", "echo served > /tmp/x; httpd -f -p 8000 -h /tmp")
-    port = engine.docker("port", "web", "8000/tcp").strip().rpartition(":")[2]
+    engine.docker("run", *flags, "busybox", "sh", "-c", "echo served > /tmp/x; httpd -f -p 8000 -h /tmp", cli=cli)
+    port = engine.docker("port", "web", "8000/tcp", cli=cli).strip().rpartition(":")[2]
     assert int(port) > 0
     address = engine.inspect("web")["NetworkSettings"]["IPAddress"]
     command = ["curl", "-s", "--retry", "20", "--retry-connrefused", "--retry-delay", "0", "--max-time", "10"]
@@ -144,9 +146,18 @@ def test_a_published_port_leads_inside(engine: Engine) -> None:
     )
 
 
+def test_an_archive_is_loaded_by_name_and_from_a_pipe(engine: Engine, archive: bytes, cli: str, tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(archive)
+    assert "Loaded image: busybox:latest" in engine.docker("load", "-i", str(tmp_path / "image.tar"), cli=cli)
+    assert "Loaded image: busybox:latest" in engine.docker("load", cli=cli, data=archive)
+    assert engine.docker("load", cli=cli, data=b"no archive" * 100, code=1)
+
+
 def test_networks_are_made_used_and_removed(engine: Engine, cli: str) -> None:
     engine.docker("network", "create", "acme", cli=cli)
     assert "acme" in engine.docker("network", "ls", cli=cli)
+    found = json.loads(engine.docker("network", "inspect", "acme", cli=cli))[0]
+    assert (found["Name"], found["Driver"]) == ("acme", "bridge") and found["IPAM"]["Config"][0]["Subnet"]
     serve = "echo served > /tmp/x; httpd -f -p 8000 -h /tmp"
     engine.docker("run", "-d", "--name", "db", "--network", "acme", "busybox", "sh", "-c", serve, cli=cli)
     fetch = "until wget -q -O - http://db:8000/x; do sleep 0.1; done"

@@ -99,6 +99,14 @@ async def test_a_full_disk_gives_enospc_within_two_percent_and_grows_live(room: 
     await launched.wait()
 
 
+async def test_the_kernels_own_reserve_takes_nothing_from_the_largest_size(room: Room) -> None:
+    plan = replace(_image_plan(room, 24 * MB), reserved_clusters=0)
+    bundle = room.bundle("sh", "-c", "stat -f -c '%f %a' /", plan=plan)
+    await (await room.start(bundle)).wait()
+    free, available = output(bundle).split()
+    assert free == available
+
+
 async def test_disk_writes_are_held_to_the_rate_on_the_loop_device_too(room: Room) -> None:
     device = room.store.stat().st_dev
     bundle = room.bundle(

@@ -62,6 +62,41 @@ def test_a_sized_layer_is_full_at_its_size_and_follows_the_quota_both_ways(drive
     assert ext4.find_loop(Path(plan.store_root, plan.image or "")) is None
 
 
+def allocate(path: Path) -> int:
+    """Bytes that can be allocated, to the block."""
+    fd, size, step = os.open(path, os.O_RDWR | os.O_CREAT), 0, 256 * MB
+    try:
+        while step >= ext4.BLOCK_BYTES:
+            try:
+                os.posix_fallocate(fd, size, step)
+                size += step
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                step //= 2
+    finally:
+        os.close(fd)
+    return size
+
+
+@pytest.mark.parametrize("size", [64 * MB, 512 * MB, 4096 * MB])
+def test_a_sized_layer_offers_its_size_within_two_percent(store: Path, tmp_path: Path, size: int) -> None:
+    plan = Overlay2(store, max_disk_bytes=8192 * MB).prepare("sized", [], size_bytes=size)
+    with mounted(plan, tmp_path / "root") as root:
+        found = os.statvfs(root)
+        assert 0 <= size - found.f_bavail * found.f_frsize <= 2 * ext4.BLOCK_BYTES  # overlay makes a folder of its own
+        assert size * 0.98 <= allocate(root / "a") <= size
+
+
+def test_the_size_is_counted_from_the_empty_layer_at_every_mount(driver: Overlay2, tmp_path: Path) -> None:
+    for expected in (50 * MB, 30 * MB):
+        with mounted(driver.prepare("twice", [], size_bytes=50 * MB), tmp_path / "root") as root:
+            found = os.statvfs(root)
+            assert expected * 0.98 <= found.f_bavail * found.f_frsize <= expected
+            fd = os.open(root / "kept", os.O_RDWR | os.O_CREAT)
+            os.posix_fallocate(fd, 0, 20 * MB)
+            os.close(fd)
+
+
 def test_what_is_deleted_inside_is_free_outside(driver: Overlay2, tmp_path: Path) -> None:
     plan = driver.prepare("sized", [], size_bytes=100 * MB)
     with mounted(plan, tmp_path / "root") as root:

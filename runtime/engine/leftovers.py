@@ -200,7 +200,8 @@ def _loops(config: EngineConfig, expected: set[str]) -> list[str]:
 
 def _processes(config: EngineConfig, cgroups: Cgroups, living: set[str]) -> list[str]:
     """Processes in groups of instances that do not live, and launchers, monitors and crews that serve nobody."""
-    monitors = {i: state.monitor.pid for i in living if (state := OciState.read(config.containers / i))}
+    states = {i: OciState.read(config.containers / i) for i in living}
+    monitors = {i: state.monitor.pid for i, state in states.items() if state and state.monitor}
     found = orphans(config.short, engine_pid(config), monitors)
     for path in cgroups.list(f"moorage-{config.short}"):
         name = path.rsplit("/", 1)[-1]

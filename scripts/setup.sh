@@ -21,6 +21,7 @@ busybox	busybox-static	the demo image
 docker	docker.io	the command line that the engine is tested with
 skopeo	skopeo	a peer that reads and writes images
 umoci	umoci	a peer that writes OCI layouts
+podman	podman	drives our OCI runtime in tests
 /usr/lib/postgresql	postgresql	tests run on PostgreSQL too
 qemu-system-x86_64	qemu-system-x86	a guest with unified cgroups
 /usr/lib/qemu/virtiofsd	qemu-system-common	shares files with the guest

@@ -17,19 +17,8 @@ from runtime.kernel.process import replace_small
 from runtime.oci import seccomp_profile
 from runtime.oci.default import Options, default
 from runtime.oci.fields import encode
-from runtime.oci.spec import (
-    DEFAULT_CAPABILITIES,
-    NO_DEVICE,
-    BlockIO,
-    Cpu,
-    LinuxResources,
-    Memory,
-    Mount,
-    Pids,
-    Rlimit,
-    Spec,
-    ThrottleDevice,
-)
+from runtime.oci.spec import DEFAULT_CAPABILITIES, Mount, Rlimit, Spec
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
 HOST_FILES = ("resolv.conf", "hosts", "hostname")
 

@@ -59,7 +59,7 @@ def _records(folder: Path) -> Iterable[Record]:
 
 def _lives(folder: Path) -> bool:
     state = OciState.read(folder)
-    return state is not None and (state.monitor.alive() or state.init.alive())
+    return state is not None and any(process.alive() for process in (state.monitor, state.init) if process)
 
 
 def _mounts(config: EngineConfig, expected: set[str]) -> list[str]:
@@ -200,7 +200,8 @@ def _loops(config: EngineConfig, expected: set[str]) -> list[str]:
 
 def _processes(config: EngineConfig, cgroups: Cgroups, living: set[str]) -> list[str]:
     """Processes in groups of instances that do not live, and launchers, monitors and crews that serve nobody."""
-    monitors = {i: state.monitor.pid for i in living if (state := OciState.read(config.containers / i))}
+    states = {i: OciState.read(config.containers / i) for i in living}
+    monitors = {i: state.monitor.pid for i, state in states.items() if state and state.monitor}
     found = orphans(config.short, engine_pid(config), monitors)
     for path in cgroups.list(f"moorage-{config.short}"):
         name = path.rsplit("/", 1)[-1]

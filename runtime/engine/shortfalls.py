@@ -5,7 +5,7 @@ from __future__ import annotations
 from runtime.engine.bundle import StoreDevice
 from runtime.engine.resources import Resources
 from runtime.kernel.cgroups import Offers
-from runtime.oci.spec import NO_DEVICE
+from runtime.oci.spec_resources import NO_DEVICE
 
 NO_SWAP = "The kernel has no limit on swap: memory is held at {} MB, swap beside it is not. Boot it with swapaccount=1."
 NO_IO = "The kernel has no limits on disk I/O: the disk rates hold nowhere. Use one with the blkio or io controller."

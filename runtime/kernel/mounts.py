@@ -10,46 +10,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from runtime.kernel import syscalls
 
-ATTRIBUTES = {
-    "ro": syscalls.MOUNT_ATTR_RDONLY,
-    "nosuid": syscalls.MOUNT_ATTR_NOSUID,
-    "nodev": syscalls.MOUNT_ATTR_NODEV,
-    "noexec": syscalls.MOUNT_ATTR_NOEXEC,
-    "noatime": syscalls.MOUNT_ATTR_NOATIME,
-    "strictatime": syscalls.MOUNT_ATTR_STRICTATIME,
-}
 _MAX_LINKS = 40
 _MAX_TRIES = 1000
-_NO_DATA = {
-    "rw",
-    "suid",
-    "dev",
-    "exec",
-    "relatime",
-    "bind",
-    "rbind",
-    "private",
-    "rprivate",
-    "slave",
-    "rslave",
-    "defaults",
-}
-
-
-def split_options(options: Iterable[str]) -> tuple[int, list[str]]:
-    """Mount options of the OCI as (attribute bits, what the file system itself is told)."""
-    attrs, data = 0, []
-    for option in options:
-        if option in ATTRIBUTES:
-            attrs |= ATTRIBUTES[option]
-        elif option not in _NO_DATA:
-            data.append(option)
-    return attrs, data
 
 
 def make(fstype: str, data: Sequence[str] = (), attrs: int = 0, source: str = "") -> int:
@@ -74,16 +41,23 @@ def clone(path: str | Path, *, dir_fd: int = syscalls.AT_FDCWD, recursive: bool 
     return syscalls.open_tree(dir_fd, path, flags | (0 if str(path) else syscalls.AT_EMPTY_PATH))
 
 
-def set_idmap(mount_fd: int, userns_fd: int) -> None:
+def set_idmap(mount_fd: int, userns_fd: int, *, recursive: bool = False) -> None:
     """Map the ids of a detached mount by a user namespace: id n on disk is seen as what the namespace maps n to."""
-    syscalls.mount_setattr(mount_fd, attr_set=syscalls.MOUNT_ATTR_IDMAP, userns_fd=userns_fd)
+    syscalls.mount_setattr(mount_fd, attr_set=syscalls.MOUNT_ATTR_IDMAP, userns_fd=userns_fd, recursive=recursive)
 
 
-def add_attributes(mount_fd: int, attrs: int, *, recursive: bool = False, private: bool = False) -> None:
-    """Set attribute bits (MOUNT_ATTR_*); with `private` nothing that happens to the mount reaches its peers, or theirs it."""
-    clear = syscalls.MOUNT_ATTR_ATIME if attrs & syscalls.MOUNT_ATTR_ATIME else 0
+def add_attributes(
+    mount_fd: int, attrs: int, *, clear: int = 0, recursive: bool = False, private: bool = False
+) -> None:
+    """Set and clear attribute bits (MOUNT_ATTR_*); with `private` nothing that happens to the mount reaches its peers, or theirs it."""
+    clear |= syscalls.MOUNT_ATTR_ATIME if attrs & syscalls.MOUNT_ATTR_ATIME else 0
     propagation = syscalls.MS_PRIVATE if private else 0
     syscalls.mount_setattr(mount_fd, attr_set=attrs, attr_clr=clear, propagation=propagation, recursive=recursive)
+
+
+def set_propagation(mount_fd: int, kind: int, *, recursive: bool = False) -> None:
+    """MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE."""
+    syscalls.mount_setattr(mount_fd, propagation=kind, recursive=recursive)
 
 
 def make_private() -> None:
@@ -199,4 +173,11 @@ def enter_root(root_fd: int, *, layers: int = 1) -> None:
     syscalls.pivot_root(".", ".")
     for _ in range(layers):
         syscalls.umount2(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def change_root(root_fd: int) -> None:
+    """Like `enter_root` by chroot(2), for a root that cannot be pivoted (a ramdisk's); the old one stays below."""
+    os.fchdir(root_fd)
+    os.chroot(".")
     os.chdir("/")

@@ -145,10 +145,10 @@ def wait_pidfd(pidfd: int) -> tuple[int, int]:
     return 128 + result.si_status, result.si_status
 
 
-def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_atomic(path: Path, data: bytes, *, durable: bool = False, mode: int = 0o600) -> None:
     """Replace a file so that a reader sees the old or the new one; `durable` waits for the disk too."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         os.write(fd, data)
         if durable:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runtime.kernel.syscall_table import numbers
 
 ALLOW, LOG, KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x7FFF0000, 0x7FFC0000, 0x80000000, 0, 0x30000, 0x50000
+NOTIFY, TRACE = 0x7FC00000, 0x7FF00000
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # include/uapi/linux/audit.h
 _X32_BIT = 0x40000000
 _ENOSYS = 38

@@ -6,10 +6,13 @@ Each raises OSError(errno, text, path). What Python's os, fcntl, signal and sock
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import signal
+import struct
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import CodeType
 
@@ -30,7 +33,8 @@ CLONE_INTO_CGROUP = 0x200000000
 
 # include/uapi/linux/mount.h, fcntl.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x4000, 1 << 18, 1 << 19
+MS_BIND, MS_REC = 0x1000, 0x4000
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH = 2
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
@@ -39,7 +43,7 @@ FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 1
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_ATIME = 0x10, 0x20, 0x70
-MOUNT_ATTR_IDMAP = 0x00100000
+MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x80, 0x00100000, 0x00200000
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x8000, 0x100
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 
@@ -86,8 +90,8 @@ type Pathish = str | bytes | Path
 
 
 def _fail(path: Pathish | None = None) -> OSError:
-    errno = ctypes.get_errno()
-    return OSError(errno, os.strerror(errno), os.fsdecode(path) if path is not None and path != b"" else None)
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), os.fsdecode(path) if path is not None and path != b"" else None)
 
 
 def _syscall(name: str, *args: object, path: Pathish | None = None) -> int:
@@ -185,10 +189,36 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _syscall("capset", ctypes.byref(header), ctypes.byref(data))
 
 
-def seccomp(program: bytes) -> None:
-    """Install a filter of 8-byte classic BPF instructions."""
+def seccomp(program: bytes, flags: int = 0) -> int:
+    """Install a filter of 8-byte classic BPF instructions; returns a descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER."""
     prog = sock_fprog(len(program) // 8, program)
-    _syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(prog))
+    return _syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(prog))
+
+
+def execveat(fd: int, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Execute the file that a descriptor names. Returns only by raising OSError."""
+    arguments = [os.fsencode(word) for word in argv]
+    pairs = [os.fsencode(f"{key}={value}") for key, value in env.items()]
+    words = (ctypes.c_char_p * (len(arguments) + 1))(*arguments, None)
+    variables = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+    _syscall("execveat", fd, b"", words, variables, AT_EMPTY_PATH)
+
+
+def join_session_keyring() -> None:
+    """A new, anonymous session keyring; nothing happens on a kernel without keys."""
+    try:
+        _syscall("keyctl", 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+def fstatfs_type(fd: int) -> int:
+    """The magic number of the file system a descriptor is on."""
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(fd, buffer):
+        raise _fail()
+    return int.from_bytes(buffer.raw[:8], sys.byteorder)
 
 
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
@@ -197,6 +227,29 @@ def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
 
 def syncfs(fd: int) -> None:
     _syscall("syncfs", fd)
+
+
+def setdomainname(name: str) -> None:
+    data = name.encode()
+    _syscall("setdomainname", data, len(data))
+
+
+def personality(persona: int) -> None:
+    if _libc.personality(ctypes.c_ulong(persona)) < 0:
+        raise _fail()
+
+
+def sched_setattr(
+    pid: int, *, policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+) -> None:
+    """Times in nanoseconds."""
+    attr = struct.pack("=IIQiIQQQ", 48, policy, flags, nice, priority, runtime, deadline, period)
+    _syscall("sched_setattr", pid, attr, 0)
+
+
+def ioprio_set(pid: int, value: int) -> None:
+    """`value` is the class shifted by 13, with the priority."""
+    _syscall("ioprio_set", 1, pid, value)  # IOPRIO_WHO_PROCESS
 
 
 def setfsuid(uid: int) -> None:

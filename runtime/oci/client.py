@@ -328,8 +328,7 @@ class LauncherClient:
 def adopt(bundle: Path) -> Launched | None:
     """The living container of a bundle, None when its monitor has gone (then see `ends.reap_orphan`)."""
     state = State.read(bundle)
-    pidfd = state.monitor.open() if state else None
-    if state is None or pidfd is None:
+    if state is None or state.monitor is None or (pidfd := state.monitor.open()) is None:
         return None
     ready = handshake.Ready(state.monitor.pid, state.init.pid, state.loop)
     return Launched(ready, pidfd, bundle / EXIT, None, Path(state.attach))

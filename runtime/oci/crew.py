@@ -13,28 +13,50 @@ import os
 import select
 import signal
 import socket
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from runtime.errors import RuntimeFault
 from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import detect
 from runtime.kernel.cgroups.v2 import V2
 from runtime.oci import handshake, init, rootfs, stage
+from runtime.oci.nsplan import NamespacePlan
 from runtime.oci.program import Streams
-from runtime.oci.spec import IdMapping, Spec
+from runtime.oci.spec import Hooks, IdMapping, Spec
 from runtime.oci.state import CONFIG, ROOT
 from runtime.storage.driver import RootPlan
 
-CLONED = ("user", "pid", "mount", "uts", "ipc")
+
+class Attendant(Protocol):
+    """What a maker does for an init that asks; the engine's containers ask for nothing."""
+
+    def attend(self, message: handshake.Message, fds: list[int]) -> handshake.Message | None:
+        """Do it, close the descriptors; what is returned is sent back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """Of a container that no monitor looks after: its init is this process's child, and waits at the listening socket `gate`.
+
+    `pivot` and `keyring` are as in `handshake.Order`.
+    """
+
+    gate: int
+    attendant: Attendant
+    pivot: bool = True
+    keyring: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
     """`init` is the process that becomes the container's first or clones it; `gate` is the socket to it.
 
-    `helper` takes its order, and says how it went, on `helpers`. `net` is the network namespace's inode, 0 for the host's.
+    `helper` takes its order, and says how it went, on `helpers`. `net` is the inode of a network namespace that was joined,
+    0 for the host's, -1 for one of the container's own.
     """
 
     init: int
@@ -46,37 +68,44 @@ class Crew:
     uids: tuple[IdMapping, ...]
     gids: tuple[IdMapping, ...]
     net: int
+    plan: NamespacePlan
 
     def fits(self, spec: Spec) -> bool:
         """Whether this crew can make that container: its ids, its network, and what is mounted already."""
         network = spec.linux.namespace("network")
         net = 0 if network is None else os.stat(network.path).st_ino if network.path else -1  # noqa: PTH116
         mapped = (self.uids, self.gids) == (spec.linux.uid_mappings, spec.linux.gid_mappings)
-        return mapped and net == self.net and stage.ahead(spec, detect()) == self.ahead
+        same = mapped and net == self.net and NamespacePlan.of(spec, detect()) == self.plan
+        return same and spec.hooks == Hooks() and stage.ahead(spec, detect()) == self.ahead
 
     def waits(self) -> bool:
         """Whether both are still there: one that was parked may have been killed meanwhile."""
         return handshake.is_open(self.gate) and process.runs(self.helper)
 
-    def order(self, bundle: Path, streams: Streams, complete: int) -> None:
+    def order(self, bundle: Path, streams: Streams, complete: int, alone: Standalone | None = None) -> None:
         """Set both to work on a bundle: the init reads the specification, the helper makes the root.
 
         `complete` is a pipe that tells when the bundle is: something in it, or its end for a start that was given up; -1, it is.
+        The start gate is this crew's own socket, but for a container that stands `alone`.
         """
         config = os.open(bundle / CONFIG, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            own(streams, self.uids[0].host_id)
-            given = [config, streams.stdout, streams.stderr, *([streams.stdin] if streams.stdin >= 0 else [])]
-            handshake.send(self.gate, handshake.Order(), given)
+            own(streams, self.uids[0].host_id if self.uids else _root_of(self.init))
+            message, gate = handshake.Order(streams.stdin >= 0), -1
+            if alone:
+                further, gate = tuple(streams.further), alone.gate
+                message = handshake.Order(streams.stdin >= 0, True, further, alone.pivot, alone.keyring)
+            ends = [config, streams.stdout, streams.stderr, *(fd for fd in (streams.stdin, gate) if fd >= 0)]
+            handshake.send(self.gate, message, [*ends, *streams.further.values()])
         finally:
             os.close(config)
         given = [complete] if complete >= 0 else []
         handshake.send_packet(self.helpers, os.fsencode(bundle), given)  # whose mounts the init expects after its order
 
     def admit(self, group: str) -> None:
-        """Let the init into its groups, which are made and limited."""
+        """Let the init into its groups, which are made and limited; "" leaves it where its maker is."""
         cgroups = detect()
-        doors = [cgroups.open(group)] if isinstance(cgroups, V2) else cgroups.doors(group)
+        doors = [] if not group else [cgroups.open(group)] if isinstance(cgroups, V2) else cgroups.doors(group)
         try:
             handshake.send(self.gate, handshake.Groups(), doors)
         finally:
@@ -85,7 +114,7 @@ class Crew:
 
     def admitted(self, control: socket.socket | None) -> tuple[int, int]:
         """Pid and pidfd of the container's first process. Raises StartFailed, also when `control` closes first."""
-        if not isinstance(detect(), V2):
+        if not self.plan.two_steps:
             return self.init, self.pidfd
         message, fds = _await(self.gate, control)
         if not isinstance(message, handshake.Cloned):
@@ -116,29 +145,33 @@ class Crew:
         end(self.pidfd)
 
 
-def gather(spec: Spec, ahead: stage.Plan = ()) -> Crew:
+def gather(spec: Spec, ahead: stage.Plan = (), *, own_child: bool = False) -> Crew:
     """Clone the init and fork the helper; with `ahead`, wait until that is mounted. Raises StartFailed, all undone.
 
-    Joins the sandbox's network namespace for good; the init becomes a child of this process's parent. Only for a process
-    with one thread.
+    Joins the sandbox's network namespace for good; the init becomes a child of this process's parent, or its `own_child`.
+    Only for a process with one thread.
     """
+    plan = NamespacePlan.of(spec, detect())
     with contextlib.ExitStack() as acquired:
         with step("2 network"):
             net = _enter_network(spec)
         with step("2 clone"):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             acquired.callback(ours.close)
-            pid, pidfd = _clone(spec, theirs, ahead)
+            pid, pidfd = syscalls.clone3(plan.first_flags() | (0 if own_child else syscalls.CLONE_PARENT))
+            if not pid:
+                init.run(theirs, ahead, detect(), spec)
             acquired.callback(end, pidfd)
             theirs.close()
+            if plan.by_itself:
+                await_ready(ours)
         with step("3 ids"):
-            for kind, mappings in (("uid", spec.linux.uid_mappings), ("gid", spec.linux.gid_mappings)):
-                namespaces.map_ids(pid, kind, [(m.container_id, m.host_id, m.size) for m in mappings])
+            _map(spec, pid)
             handshake.send(ours, handshake.Mapped())
         with step("3 root"):
             helper, helpers = _fork_helper(spec, pid, ours, ahead)
         crew = Crew(
-            pid, pidfd, ours, helper, helpers, ahead, spec.linux.uid_mappings, spec.linux.gid_mappings, net
+            pid, pidfd, ours, helper, helpers, ahead, spec.linux.uid_mappings, spec.linux.gid_mappings, net, plan
         )  # fmt: skip
         acquired.pop_all()
         acquired.callback(crew.dismiss)
@@ -157,10 +190,17 @@ def step(name: str) -> Iterator[None]:
         raise handshake.Failed.of(name, error).error() from error
 
 
-def await_ready(gate: socket.socket, control: socket.socket | None = None) -> None:
+def await_ready(gate: socket.socket, control: socket.socket | None = None, attendant: Attendant | None = None) -> None:
     """Until the init has done what it can; raises StartFailed, also when `control` speaks or closes first."""
-    if not isinstance(_await(gate, control)[0], handshake.Ready):
-        raise handshake.StartFailed("4 gate", 0, "the init ended early: was it killed for want of memory?")
+    while True:
+        message, fds = _await(gate, control)
+        if isinstance(message, handshake.Ready):
+            return
+        if message is None or attendant is None:
+            raise handshake.StartFailed("4 gate", 0, "the init ended early: was it killed for want of memory?")
+        answer = attendant.attend(message, fds)
+        if answer:
+            handshake.send(gate, answer)
 
 
 def _await(gate: socket.socket, control: socket.socket | None) -> tuple[handshake.Message | None, list[int]]:
@@ -191,8 +231,17 @@ def end(pidfd: int) -> None:
 def own(streams: Streams, owner: int) -> None:
     """Give the program's pipe ends to the container's root; the init hands them on to its user."""
     for fd in (streams.stdin, streams.stdout, streams.stderr):
-        if fd >= 0:
+        if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, owner, owner)
+
+
+def _root_of(pid: int) -> int:
+    """The host's id of user 0 in a process's user namespace, as /proc/PID/uid_map has it."""
+    for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines():
+        inside, outside, _count = line.split()
+        if inside == "0":
+            return int(outside)
+    return 0
 
 
 def _enter_network(spec: Spec) -> int:
@@ -200,24 +249,20 @@ def _enter_network(spec: Spec) -> int:
     network = spec.linux.namespace("network")
     if network is None:
         return 0
-    if network.path:
-        namespaces.join(Path(network.path), "network")
-    else:
-        os.unshare(syscalls.CLONE_NEWNET)
-        namespaces.bring_loopback_up()
-        Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
-        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
-    return os.stat("/proc/self/ns/net").st_ino if network.path else -1  # noqa: PTH116
+    if not network.path:
+        return -1
+    namespaces.join(Path(network.path), "network")
+    return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
 
 
-def _clone(spec: Spec, theirs: socket.socket, ahead: stage.Plan) -> tuple[int, int]:
-    cgroups = detect()
-    late = ("pid",) if isinstance(cgroups, V2) else ()
-    kinds = [kind for kind in CLONED if kind not in late and spec.linux.namespace(kind)]
-    pid, pidfd = syscalls.clone3(namespaces.flags(kinds) | syscalls.CLONE_PARENT)
-    if not pid:
-        init.run(theirs, ahead, cgroups, spec)
-    return pid, pidfd
+def _map(spec: Spec, pid: int) -> None:
+    """Ids and clocks of the namespaces the first process has made."""
+    for kind, mappings in (("uid", spec.linux.uid_mappings), ("gid", spec.linux.gid_mappings)):
+        if mappings:
+            namespaces.map_ids(pid, kind, [(m.container_id, m.host_id, m.size) for m in mappings])
+    if spec.linux.time_offsets:
+        offsets = {clock: (offset.secs, offset.nanosecs) for clock, offset in spec.linux.time_offsets.items()}
+        namespaces.set_clocks(pid, offsets)
 
 
 def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Plan) -> tuple[int, socket.socket]:
@@ -227,7 +272,9 @@ def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Pl
     def helper() -> None:
         ours.close()
         try:
-            userns = os.open(f"/proc/{init_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            userns = -1
+            if spec.linux.namespace("user"):
+                userns = os.open(f"/proc/{init_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             if ahead:
                 _hand_over(gate, rootfs.host_mounts(spec))
                 stage.rehearse(spec, ahead)
@@ -239,10 +286,9 @@ def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Pl
             for pipe in complete:
                 _await_complete(pipe, theirs)
             plan = RootPlan.read(bundle / ROOT) if (bundle / ROOT).exists() else None
+            lent = {} if ahead else rootfs.host_mounts(wanted)
             handed, loop = rootfs.build(wanted, bundle, plan, userns)
-            if not ahead:
-                handed |= rootfs.host_mounts(wanted)
-            _hand_over(gate, handed)
+            _hand_over(gate, lent | handed)
             handshake.send(theirs, handshake.Ready(0, 0, loop))
             handshake.receive_packet(theirs)  # its closing
         except (OSError, RuntimeFault) as error:

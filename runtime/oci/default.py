@@ -12,10 +12,8 @@ from runtime.oci.spec import (
     MASKED_PATHS,
     READONLY_PATHS,
     Capabilities,
-    DeviceRuleSpec,
     IdMapping,
     Linux,
-    LinuxResources,
     Mount,
     Namespace,
     Process,
@@ -25,6 +23,7 @@ from runtime.oci.spec import (
     Spec,
     User,
 )
+from runtime.oci.spec_resources import DeviceRuleSpec, LinuxResources
 
 ID_RANGE = 65_536
 
@@ -44,6 +43,8 @@ DEFAULT_MOUNTS = (
     Mount(destination="/dev/mqueue", type="mqueue", source="mqueue", options=("nosuid", "noexec", "nodev")),
 )
 
+# Ports below 1024 and ping for everybody inside, as in the sandboxes that the engine makes.
+_OWN_NETWORK = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 65535"}
 _CHARACTER_DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2))  # mem, tty, console, ptmx
 DEVICE_RULES = (
     DeviceRuleSpec(allow=False),
@@ -110,7 +111,7 @@ def default(o: Options) -> Spec:
             terminal=o.terminal,
         ),
         root=Root(readonly=o.readonly),
-        mounts=(*DEFAULT_MOUNTS, shm, *o.binds),
+        mounts=(*DEFAULT_MOUNTS, shm, *(_mapped(mount) for mount in o.binds)),
         hostname=o.hostname[:63],
         annotations=o.annotations,
         linux=Linux(
@@ -122,9 +123,15 @@ def default(o: Options) -> Spec:
             seccomp=None if o.unconfined else o.seccomp or seccomp_profile.default(),
             masked_paths=MASKED_PATHS,
             readonly_paths=READONLY_PATHS,
-            sysctl=o.sysctl,
+            sysctl=o.sysctl if o.netns or o.host_network else _OWN_NETWORK | o.sysctl,
         ),
     )
+
+
+def _mapped(mount: Mount) -> Mount:
+    """A bind shows its files with the container's ids."""
+    bind = mount.type == "bind" and "idmap" not in mount.options
+    return replace(mount, options=(*mount.options, "idmap")) if bind else mount
 
 
 def _with_devices(resources: LinuxResources) -> LinuxResources:

@@ -20,7 +20,8 @@ def reap_orphan(bundle: Path) -> ExitRecord:
     state = State.read(bundle)
     group = state.cgroup if state else _group(bundle)
     if state:
-        state.monitor.kill()
+        if state.monitor:
+            state.monitor.kill()
         state.init.kill()
         Path(state.attach).unlink(missing_ok=True)
     if group:

@@ -37,7 +37,10 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
     spec = _adapted(Spec.read(bundle / CONFIG), request)
     pipes = Pipes.make(stdin=request["stdin"])
     crew.own(pipes.theirs, spec.linux.uid_mappings[0].host_id)
-    pid, gate = _start(spec, bundle, pipes)
+    state = State.read(bundle)
+    if state is None or not state.started_ns:
+        raise handshake.StartFailed("2 join", 0, "the container is not running")
+    pid, gate = enter(spec, state, pipes.theirs, state.cgroup)
     pidfd = os.pidfd_open(pid)
     pipes.close_theirs()
     message, _ = handshake.receive(gate)
@@ -73,22 +76,28 @@ def _adapted(spec: Spec, request: dict[str, Any]) -> Spec:
     return replace(spec, process=changed)
 
 
-def _start(spec: Spec, bundle: Path, pipes: Pipes) -> tuple[int, socket.socket]:
+def enter(spec: Spec, state: State, streams: program.Streams, group: str) -> tuple[int, socket.socket]:
+    """Fork a process into a container's group and namespaces; it is on its way to `spec`'s program, up to its gate.
+
+    The pid is this process's child. The far end of the socket says Ready, or asks (crew.Attendant), and takes Go.
+    """
     with crew.step("2 join"):
-        state = State.read(bundle)
-        init = state.init.open() if state and state.started_ns else None
-        if state is None or init is None:
+        init = state.init.open()
+        if init is None:
             raise RuntimeFault("the container is not running")
-        os.setns(init, syscalls.CLONE_NEWPID)  # for the child; this process stays
+        if spec.linux.namespace("pid"):
+            os.setns(init, syscalls.CLONE_NEWPID)  # for the child; this process stays
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        doors = detect().doors(state.cgroup)
-        child = _Child(spec, init, pipes, theirs, doors)
+        doors = detect().doors(group) if group else []
+        child = _Child(spec, init, streams, theirs, doors, _flags(spec, state.init.pid))
         pid = process.fork(child.run)
         theirs.close()
         for fd in (init, *doors):
             os.close(fd)
     with crew.step("3 limits"):
         program.limit(pid, spec.process)
+        if spec.process.oom_score_adj is not None:
+            Path(f"/proc/{pid}/oom_score_adj").write_text(str(spec.process.oom_score_adj))
         handshake.try_send(ours, handshake.Mapped())
     return pid, ours
 
@@ -96,9 +105,12 @@ def _start(spec: Spec, bundle: Path, pipes: Pipes) -> tuple[int, socket.socket]:
 class _Child:
     """The forked process that becomes the program."""
 
-    def __init__(self, spec: Spec, init: int, pipes: Pipes, sock: socket.socket, doors: list[int]) -> None:
-        self.spec, self.init, self.pipes, self.sock, self.doors = spec, init, pipes, sock, doors
+    def __init__(
+        self, spec: Spec, init: int, streams: program.Streams, sock: socket.socket, doors: list[int], flags: int
+    ) -> None:
+        self.spec, self.init, self.streams, self.sock, self.doors = spec, init, streams, sock, doors
         self.step = "3 namespaces"
+        self.flags = flags
 
     def run(self) -> None:
         """Ends in execve, or in a message and _exit."""
@@ -110,25 +122,41 @@ class _Child:
             os._exit(127)
 
     def _become(self) -> None:
-        spec, sock = self.spec, self.sock
+        spec, sock, wanted = self.spec, self.sock, self.spec.process
         os.setsid()
         if not isinstance(handshake.receive(sock)[0], handshake.Mapped):
             return
         program.enter_groups(self.doors)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # before anybody inside can see this process
-        os.setns(self.init, namespaces.ALL & ~syscalls.CLONE_NEWPID)
+        os.setns(self.init, self.flags)
         namespaces.become_root()
-        program.take_streams(self.pipes.theirs, sock)
+        program.take_streams(self.streams, [sock.fileno()])
+        if wanted.terminal:
+            self.step = "4 streams"
+            program.take_terminal(wanted, lambda fd: handshake.send(sock, handshake.Terminal(), [fd]))
         self.step = "4 user"
-        identity = program.identify(spec.process)
+        identity = program.identify(wanted)
         program.own_streams(identity)
-        program.enter_folder(spec.process.cwd)
-        env = program.environment(spec.process, identity)
+        program.enter_folder(wanted.cwd)
+        env = program.environment(wanted, identity)
         program.default_signals()
         self.step = "4 rights"
-        program.confine(spec.process, identity, spec.linux.seccomp)
+        listener = program.confine(wanted, identity, spec.linux)
+        if listener >= 0:
+            handshake.send(sock, handshake.Listener(), [listener])
+            os.close(listener)
         handshake.send(sock, handshake.Ready(0, 0))
         if not isinstance(handshake.receive(sock)[0], handshake.Go):
             return
         self.step = "5 exec"
-        program.execute(spec.process, env, self.step)
+        if self.streams.further:
+            self.sock = socket.socket(fileno=program.settle(self.streams.further, sock.detach()))
+        program.execute(wanted, env, self.step)
+
+
+def _flags(spec: Spec, init: int) -> int:
+    """What of the container's namespaces this process is not in. Its parent is in the pid namespace already."""
+    kinds = {n.type for n in spec.linux.namespaces} - {"pid"}
+    if "user" in kinds and namespaces.same_user(init):
+        kinds.remove("user")
+    return namespaces.flags(kinds)

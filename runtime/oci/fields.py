@@ -59,7 +59,7 @@ def _decoder(kind: Any) -> Decoder:
     if origin is tuple:
         return _strings if args[0] is str else _tuple_of(_decoder(args[0]))
     if origin is dict:
-        return _texts
+        return _texts if args[1] is str else _table_of(_decoder(args[1]))
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _object_of(kind)
     return _scalar_of(kind)
@@ -118,6 +118,21 @@ def _texts(data: Any) -> dict[str, str]:
     return dict(data)
 
 
+def _table_of(decoder: Decoder) -> Decoder:
+    def make(data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise _Wrong(f"is {type(data).__name__}, not an object")
+        found = {}
+        for key, item in data.items():
+            try:
+                found[key] = decoder(item)
+            except _Wrong as error:
+                raise error.below(f".{key}") from None
+        return found
+
+    return make
+
+
 def _scalar_of(kind: type[Any]) -> Decoder:
     def make(data: Any) -> Any:
         if type(data) is not kind:
@@ -148,4 +163,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return encode(value) if dataclasses.is_dataclass(value) else value

@@ -93,7 +93,17 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The container to become: descriptors of its `config.json`, stdout, stderr and, where there is one, stdin come beside it."""
+    """The container to become: descriptors of its `config.json`, stdout and stderr come beside it; then, where they are, stdin,
+    the listening socket at which to wait for the start, and further ones for the program, under these numbers.
+
+    `pivot` changes the root by pivot_root rather than by chroot, `keyring` gives the container a session keyring of its own.
+    """
+
+    stdin: bool = False
+    gate: bool = False
+    further: tuple[int, ...] = ()
+    pivot: bool = True
+    keyring: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +126,56 @@ class Mounts:
 
 
 @dataclass(frozen=True, slots=True)
+class AtHooks:
+    """The init has mounted all and waits for the hooks that come before it changes its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """They have run. What its own hooks are told, as JSON: those before the change of root, and those at the start."""
+
+    creating: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The program's terminal: the descriptor of its other side comes beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A seccomp filter notifies: the descriptor comes beside it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Go:
     """The start gate opens."""
 
 
-type Message = Made | Ready | Started | Failed | Mapped | Order | Groups | Cloned | Mounts | Go
+type Message = (
+    Made
+    | Ready
+    | Started
+    | Failed
+    | Mapped
+    | Order
+    | Groups
+    | Cloned
+    | Mounts
+    | AtHooks
+    | Hooked
+    | Terminal
+    | Listener
+    | Go
+)
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Made, Ready, Started, Failed, Mapped, Order, Groups, Cloned, Mounts, Go)
-}
+    kind.__name__: kind
+    for kind in (
+        Made, Ready, Started, Failed, Mapped, Order, Groups, Cloned, Mounts, AtHooks, Hooked, Terminal, Listener, Go
+    )
+}  # fmt: skip
 
 
 def encode(message: Message) -> bytes:

@@ -10,15 +10,16 @@ import json
 import os
 import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 from runtime.errors import RuntimeFault
-from runtime.kernel import mounts, namespaces, process, syscalls
+from runtime.kernel import mounts, namespaces, syscalls
+from runtime.kernel import process as processes
 from runtime.kernel.cgroups import Cgroups
 from runtime.kernel.cgroups.v2 import V2
-from runtime.oci import handshake, mountplan, program, stage
-from runtime.oci.spec import Spec
+from runtime.oci import handshake, hooks, mountplan, program, stage, sysctl
+from runtime.oci.nsplan import NamespacePlan
+from runtime.oci.spec import Hooks, Spec
 
 
 class _Gone(Exception):
@@ -27,35 +28,42 @@ class _Gone(Exception):
 
 @dataclass(slots=True)
 class _Work:
-    """What the init has been given so far."""
+    """What the init has been given so far. `hooked` is what its own hooks are told."""
 
     sock: socket.socket
     cgroups: Cgroups
+    plan: NamespacePlan
     step: str = "3 namespaces"
     handed: dict[str, int] = field(default_factory=dict)
     groups: list[int] | None = None
+    gate: socket.socket | None = None
+    order: handshake.Order = field(default_factory=handshake.Order)
+    hooked: str = ""
 
 
 def run(sock: socket.socket, ahead: stage.Plan, cgroups: Cgroups, like: Spec) -> NoReturn:
     """Everything the init does. Never returns to its caller: execve or _exit. `like` resembles what the order will bring."""
-    work = _Work(sock, cgroups)
+    work = _Work(sock, cgroups, NamespacePlan.of(like, cgroups))
     try:
         _prepare(work, ahead, like)
     except _Gone:
         pass
     except (OSError, RuntimeFault) as error:
-        handshake.try_send(sock, handshake.Failed.of(work.step, error))
+        handshake.try_send(work.sock, handshake.Failed.of(work.step, error))
     except BaseException as error:  # noqa: BLE001  the last frame of a forked process
-        handshake.try_send(sock, handshake.Failed(work.step, 0, repr(error)))
+        handshake.try_send(work.sock, handshake.Failed(work.step, 0, repr(error)))
     finally:
         os._exit(127)
 
 
 def _prepare(work: _Work, ahead: stage.Plan, like: Spec) -> None:
     os.setsid()
-    program.close_all_but(work.sock)
+    program.close_all_but(work.sock.fileno())
+    if work.plan.by_itself:
+        work.plan.enter()
+        handshake.send(work.sock, handshake.Ready(0, 0))
     _expect(work, handshake.Mapped)
-    if not isinstance(work.cgroups, V2):
+    if not work.plan.two_steps:
         _become_root()
     staged = _mount_ahead(work, ahead) if ahead else None
     if staged:
@@ -69,20 +77,49 @@ def _prepare(work: _Work, ahead: stage.Plan, like: Spec) -> None:
         _next(work)
     work.step = "4 mounts"
     _mount(work, spec, staged, ahead)
+    _become_program(work, spec, streams)
+
+
+def _become_program(work: _Work, spec: Spec, streams: program.Streams) -> None:
+    """In the container's root: streams, user, rights; then wait at the gate."""
+    process, keep = spec.process, [work.sock.fileno()]
+    if work.gate:
+        keep.append(work.gate.fileno())
     work.step = "4 streams"
-    program.take_streams(streams, work.sock)
+    program.take_streams(streams, keep)
+    if process.terminal:
+        program.take_terminal(process, lambda fd: handshake.send(work.sock, handshake.Terminal(), [fd]))
     work.step = "4 user"
-    identity = program.identify(spec.process)
+    identity = program.identify(process)
     program.own_streams(identity)
-    program.enter_folder(spec.process.cwd)
-    env = program.environment(spec.process, identity)
+    program.enter_folder(process.cwd)
+    env = program.environment(process, identity)
     program.default_signals()
     work.step = "4 rights"
-    program.confine(spec.process, identity, spec.linux.seccomp)
+    listener = program.confine(process, identity, spec.linux)
+    if listener >= 0:
+        handshake.send(work.sock, handshake.Listener(), [listener])
+        os.close(listener)
+    if work.gate:  # whose caller hears of a missing program at once
+        program.look_for(process, env, work.step)
     handshake.send(work.sock, handshake.Ready(0, 0))
+    if work.gate:
+        _await_start(work, work.gate)
     _expect(work, handshake.Go)
+    if spec.hooks.start_container:
+        work.step = "5 hooks"
+        hooks.run_all(spec.hooks.start_container, work.hooked)
     work.step = "5 exec"
-    program.execute(spec.process, env, work.step)
+    if streams.further:
+        work.sock = socket.socket(fileno=program.settle(streams.further, work.sock.detach()))
+    program.execute(process, env, work.step)
+
+
+def _await_start(work: _Work, gate: socket.socket) -> None:
+    """Who connects opens the gate, and hears whether the program runs; who made the container has gone meanwhile."""
+    work.sock.close()
+    work.sock, _ = gate.accept()
+    gate.close()
 
 
 def _expect(work: _Work, kind: type[handshake.Message]) -> list[int]:
@@ -114,8 +151,8 @@ def _mount_ahead(work: _Work, ahead: stage.Plan) -> stage.Stage:
     """What is mounted belongs to the namespace's root: on v2 a child is that for as long as it takes."""
     _next(work)
     work.step = "4 stage"
-    if isinstance(work.cgroups, V2):
-        child = process.fork(lambda: _stage_as_root(work, ahead))
+    if work.plan.two_steps:
+        child = processes.fork(lambda: _stage_as_root(work, ahead))
         if os.waitpid(child, 0)[1]:
             raise handshake.StartFailed(work.step, 0, "what containers have in common could not be mounted")
         for fd in work.handed.values():
@@ -130,10 +167,17 @@ def _mount_ahead(work: _Work, ahead: stage.Plan) -> stage.Stage:
 
 
 def _take_order(work: _Work) -> tuple[Spec, program.Streams]:
-    config, stdout, stderr, *rest = _expect(work, handshake.Order)
+    order, fds = handshake.receive(work.sock)
+    if not isinstance(order, handshake.Order):
+        raise _Gone
+    config, stdout, stderr, *rest = fds
     with os.fdopen(config, "rb") as file:
         spec = Spec.parse(json.loads(file.read()))
-    return spec, program.Streams(rest[0] if rest else -1, stdout, stderr)
+    stdin = rest.pop(0) if order.stdin else -1
+    work.order = order
+    if order.gate:
+        work.gate = socket.socket(fileno=rest.pop(0))
+    return spec, program.Streams(stdin, stdout, stderr, dict(zip(order.further, rest, strict=True)))
 
 
 def _stage_as_root(work: _Work, ahead: stage.Plan) -> None:
@@ -143,31 +187,41 @@ def _stage_as_root(work: _Work, ahead: stage.Plan) -> None:
 
 def _enter_groups(work: _Work, groups: list[int], spec: Spec) -> None:
     """Get into the groups and only then unshare: a cgroup namespace made earlier would show the host's paths."""
-    if isinstance(work.cgroups, V2):
-        _clone_into(work, groups[0])
-        _become_root()
-    else:
+    into = groups[0] if groups and isinstance(work.cgroups, V2) else None
+    if into is None:
         program.enter_groups(groups)
-    if spec.linux.namespace("cgroup"):
+    if work.plan.two_steps:
+        _clone_into(work, into)
+        os.setsid()
+        _become_root()
+    if work.order.keyring:
+        syscalls.join_session_keyring()
+    if "cgroup" in work.plan.made:
         os.unshare(syscalls.CLONE_NEWCGROUP)
     if spec.hostname:
         socket.sethostname(spec.hostname)
+    if spec.domainname:
+        syscalls.setdomainname(spec.domainname)
+    own_network = "network" in work.plan.made
+    if own_network:
+        namespaces.bring_loopback_up()
     for name, value in spec.linux.sysctl.items():
-        if not name.startswith("net."):
-            Path("/proc/sys", name.replace(".", "/")).write_text(value)
+        if own_network or not name.startswith("net."):
+            sysctl.write(name, value)
 
 
-def _clone_into(work: _Work, group: int) -> None:
+def _clone_into(work: _Work, group: int | None) -> None:
     """Go on as a child in the group, with a process id namespace of its own; the far end is told before it does anything."""
     told, telling = os.pipe()
-    pid, pidfd = syscalls.clone3(syscalls.CLONE_NEWPID | syscalls.CLONE_PARENT, cgroup=group)
+    pid, pidfd = syscalls.clone3(work.plan.second_flags() | syscalls.CLONE_PARENT, cgroup=group)
     if pid:
         handshake.send(work.sock, handshake.Cloned(pid), [pidfd])
         os._exit(0)
     os.close(telling)
     os.read(told, 1)
     os.close(told)
-    os.close(group)
+    if group is not None:
+        os.close(group)
 
 
 def _mount(work: _Work, spec: Spec, staged: stage.Stage | None, ahead: stage.Plan) -> None:
@@ -176,6 +230,23 @@ def _mount(work: _Work, spec: Spec, staged: stage.Stage | None, ahead: stage.Pla
     if staged:
         staged.move_below(root)
     mountplan.carry_out(stage.late(spec, ahead), mountplan.Place(root, work.handed, work.cgroups))
+    if spec.hooks != Hooks():
+        _run_hooks(work, spec)
     if spec.root.readonly:
         mounts.add_attributes(root, syscalls.MOUNT_ATTR_RDONLY)
-    mounts.enter_root(root, layers=staged.layers if staged else 1)
+    if work.order.pivot:
+        mounts.enter_root(root, layers=staged.layers if staged else 1)
+    else:
+        mounts.change_root(root)
+
+
+def _run_hooks(work: _Work, spec: Spec) -> None:
+    """Those of the host first, by the maker; then the container's, whose programs are still the host's."""
+    work.step = "4 hooks"
+    handshake.send(work.sock, handshake.AtHooks())
+    message, _ = handshake.receive(work.sock)
+    if not isinstance(message, handshake.Hooked):
+        raise _Gone
+    work.hooked = message.created
+    hooks.run_all(spec.hooks.create_container, message.creating)
+    work.step = "4 mounts"

@@ -153,7 +153,7 @@ def _warm_up_spec() -> None:
     options = default.Options(args=("true",), hostname="warm", cgroups_path="warm/up", id_base=default.ID_RANGE)
     text = json.dumps(default.default(options).to_json())
     for _ in range(3):
-        spec = lifecycle.checked(Spec.parse(json.loads(text)))
+        spec = lifecycle.isolated(Spec.parse(json.loads(text)))
         stage.late(spec, stage.ahead(spec, detect()))
         limits.resources_of(spec.linux.resources)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.kernel.cgroups import Cgroups, Resources, detect
-from runtime.oci import handshake, limits, program
-from runtime.oci.crew import CLONED, Crew, await_ready, end, gather, step
+from runtime.oci import handshake, labels, limits, nsplan, program, scheduling, sysctl
+from runtime.oci.crew import Crew, Standalone, await_ready, end, gather, step
 from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
@@ -37,24 +37,37 @@ class Created:
 
 
 def checked(spec: Spec) -> Spec:
-    """The spec if this runtime can keep its promises with it; raises SpecFault with what is missing or dangerous."""
-    path, linux = spec.linux.cgroups_path, spec.linux
-    if not path or any(part in ("", ".", "..") for part in path.split("/")):
+    """The spec if this runtime can keep its promises with it; raises SpecFault with what is missing or contradicts itself."""
+    path = spec.linux.cgroups_path
+    if path and any(part in ("", ".", "..") for part in path.split("/")):
         raise SpecFault(
             f"linux.cgroupsPath is {path!r}.", "Give a relative path without dots, like top/team/app/instance."
         )
-    missing = [kind for kind in CLONED if linux.namespace(kind) is None]
+    if not spec.process.args:
+        raise SpecFault("process.args is empty.", "Name the program to run.")
+    nsplan.check(spec)
+    sysctl.check(spec)
+    if (spec.hostname or spec.domainname) and spec.linux.namespace("uts") is None:
+        raise SpecFault("A host name is set, and the UTS namespace is the host's.", 'Add {"type": "uts"}.')
+    scheduling.check(spec.process, spec.linux.personality)
+    labels.check(spec)
+    return spec
+
+
+def isolated(spec: Spec) -> Spec:
+    """A checked spec that shares nothing with the host but maybe its network; raises SpecFault for any other."""
+    linux = spec.linux
+    if not linux.cgroups_path:
+        raise SpecFault("linux.cgroupsPath is empty.", "Give a path like top/team/app/instance.")
+    missing = [kind for kind in nsplan.CLONED if not (found := linux.namespace(kind)) or found.path]
     if missing or not linux.uid_mappings or not linux.gid_mappings:
         raise SpecFault(
             f"The namespaces {', '.join(missing) or 'user'} or their id maps are missing.", "Containers have all."
         )
-    for name in linux.sysctl:
-        if "/" in name or (name.startswith("net.") and linux.namespace("network") is None):
-            raise SpecFault(f"The sysctl {name} would reach the host.", "Leave it out.")
-    return spec
+    return checked(spec)
 
 
-def create(
+def create(  # noqa: PLR0913  one call makes a container
     bundle: Path,
     streams: Streams,
     control: socket.socket | None,
@@ -64,12 +77,14 @@ def create(
     go: bool = False,
     record: Callable[[Created], None] = lambda created: None,
     made: Callable[[Created], None] = lambda created: None,
+    standalone: Standalone | None = None,
 ) -> Created:
     """Make the container of a bundle up to its gate; raises StartFailed with everything undone. With `go` the gate opens.
 
     A `parked` crew that fits makes it, else one that is gathered now. `control` closing gives up. `complete` is a pipe that
     tells when there is more in the bundle than its configuration, -1 when there is. `record` is called as soon as all of
-    `Created` is known, `made` when the gate is reached; what both raise undoes everything.
+    `Created` is known, `made` when the gate is reached; what both raise undoes everything. What shares more with the host than
+    its network is refused, unless `standalone`.
     """
     with ExitStack() as groups, ExitStack() as acquired:  # whose processes are gone before groups are removed
         crew = parked
@@ -79,23 +94,22 @@ def create(
                 crew.order(bundle, streams, complete)
             else:
                 crew = None
-        spec = checked(Spec.read(bundle / CONFIG))
+        spec = Spec.read(bundle / CONFIG)
+        spec = checked(spec) if standalone else isolated(spec)
         with step("2 network"):
             fits = crew is not None and crew.fits(spec)
         if crew is None or not fits:
             acquired.close()
-            crew = gather(spec)
+            crew = gather(spec, own_child=standalone is not None)
             acquired.callback(crew.dismiss)
-            crew.order(bundle, streams, complete)
+            crew.order(bundle, streams, complete, standalone)
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
             resources = limits.resources_of(spec.linux.resources)
             groups.callback(remove_group, cgroups, path)
-            cgroups.create(path, resources)
+            _make_group(cgroups, path, resources)
         with step("2 network"):
-            for name, value in spec.linux.sysctl.items():
-                if name.startswith("net."):
-                    Path("/proc/sys", name.replace(".", "/")).write_text(value)
+            _set_network_parameters(spec, crew)
         with step("2 clone"):
             notes = program.limit(crew.init, spec.process)
             if spec.process.oom_score_adj is not None:
@@ -106,11 +120,12 @@ def create(
                 acquired.callback(end, pidfd)
         loop = crew.helped()
         with step("3 limits"):
-            cgroups.set_limits(path, Resources(io=limits.of_loop(spec.linux.resources.block_io, loop)))
+            if loop:
+                cgroups.set_limits(path, Resources(io=limits.of_loop(spec.linux.resources.block_io, loop)))
         children = () if pid == crew.init else (crew.init,)
         created = Created(pid, pidfd, crew.gate, path, loop, notes, children)
         record(created)
-        await_ready(crew.gate, control)
+        await_ready(crew.gate, control, standalone.attendant if standalone else None)
         if go:
             handshake.try_send(crew.gate, handshake.Go())
         made(created)
@@ -118,6 +133,19 @@ def create(
         groups.pop_all()
     crew.release_helper()
     return created
+
+
+def _make_group(cgroups: Cgroups, path: str, resources: Resources) -> None:
+    """Also for a group that is there; "" stands for none, the container stays where its maker is."""
+    if path:
+        cgroups.create(path, resources)
+
+
+def _set_network_parameters(spec: Spec, crew: Crew) -> None:
+    """In a network that this process is in too; one of the container's own is the init's."""
+    for name, value in spec.linux.sysctl.items():
+        if name.startswith("net.") and "network" not in crew.plan.made:
+            sysctl.write(name, value)
 
 
 def undo(created: Created) -> None:
@@ -128,5 +156,7 @@ def undo(created: Created) -> None:
 
 
 def remove_group(cgroups: Cgroups, path: str) -> None:
-    cgroups.kill(path)
-    cgroups.remove(path)
+    """End what is in a group and remove it; "" is none."""
+    if path:
+        cgroups.kill(path)
+        cgroups.remove(path)

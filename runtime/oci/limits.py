@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runtime.kernel.cgroups import UNLIMITED, DeviceRate, DeviceRule, Resources
 from runtime.kernel.loop import LOOP_MAJOR
-from runtime.oci.spec import NO_DEVICE, BlockIO, LinuxResources
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, LinuxResources
 
 DEFAULT_SHARES = 1024
 

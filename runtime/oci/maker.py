@@ -20,7 +20,7 @@ from runtime.kernel import process
 from runtime.kernel.cgroups import detect
 from runtime.oci import handshake
 from runtime.oci.crew import Crew
-from runtime.oci.lifecycle import Created, checked, create, remove_group
+from runtime.oci.lifecycle import Created, create, isolated, remove_group
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG, STATE, State
@@ -57,7 +57,7 @@ class Maker:
         if isinstance(message, handshake.Failed):
             _wait_for_all()
             raise message.error()
-        group = checked(Spec.read(Path(folder, CONFIG))).linux.cgroups_path
+        group = isolated(Spec.read(Path(folder, CONFIG))).linux.cgroups_path
         detect().kill(group)  # an init that runs already would not end by itself
         _wait_for_all()
         remove_group(detect(), group)

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from runtime.kernel import mounts
 from runtime.kernel.cgroups import Cgroups
 from runtime.kernel.cgroups.v1 import V1
-from runtime.kernel.syscalls import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
-from runtime.oci.spec import Spec
+from runtime.kernel.cgroups.v2 import V2
+from runtime.kernel.syscalls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
+from runtime.oci import copyup, mountoptions
+from runtime.oci.mountoptions import MountOptions
+from runtime.oci.spec import Device, Mount, Spec
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_NUMBERS = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -66,21 +72,62 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A new file system."""
+    """A new file system. With `copy_up` what the image has at that place is copied into it."""
 
     target: str
     fstype: str
+    source: str = ""
     data: tuple[str, ...] = ()
     attrs: int = 0
+    copy_up: bool = False
+    propagation: int = 0
 
     def execute(self, place: Place) -> None:
         """Mount it."""
-        made = mounts.make(self.fstype, self.data, self.attrs, source=self.fstype)
-        mounts.attach(made, mounts.target_inside(place.root, self.target, folder=True))
+        made = mounts.make(self.fstype, self.data, 0 if self.copy_up else self.attrs, source=self.source or self.fstype)
+        target = mounts.target_inside(place.root, self.target, folder=True)
+        if self.copy_up:
+            copyup.copy(target, made)
+            mounts.add_attributes(made, self.attrs)
+        if self.propagation:
+            mounts.set_propagation(made, self.propagation)
+        mounts.attach(made, target)
 
     def describe(self) -> str:
         """One line."""
         return f"mount {self.fstype} on {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A device node made in place, where the container has the host's ids."""
+
+    target: str
+    kind: int
+    device: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+
+    def execute(self, place: Place) -> None:
+        """Make it; one that is there must be the same."""
+        path = PurePosixPath(self.target)
+        folder = mounts.target_inside(place.root, str(path.parent), folder=True)
+        try:
+            try:
+                os.mknod(path.name, self.kind | self.mode, self.device, dir_fd=folder)
+            except FileExistsError:
+                found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_IFMT(found.st_mode) != self.kind or found.st_rdev != self.device:
+                    raise
+            os.chown(path.name, self.uid, self.gid, dir_fd=folder, follow_symlinks=False)
+            os.chmod(path.name, self.mode, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def describe(self) -> str:
+        """One line."""
+        return f"make the device {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +149,46 @@ class Handed:
 
 @dataclass(frozen=True, slots=True)
 class CgroupView:
-    """The container's own groups, read-only: one file system on v2, one for each controller on v1."""
+    """The container's own groups: one file system on v2, one for each controller on v1.
+
+    `group` is its path for a container in the host's cgroup namespace, which sees its folders alone.
+    """
 
     target: str
     attrs: int
+    group: str = ""
 
     def execute(self, place: Place) -> None:
         """Mount what the host has."""
-        if not isinstance(place.cgroups, V1):
-            Fresh(self.target, "cgroup2", (), self.attrs).execute(place)
-            return
+        if isinstance(place.cgroups, V2):
+            made = self._bound(place.cgroups.root) if self.group else mounts.make("cgroup2", (), self.attrs, "cgroup2")
+            mounts.attach(made, mounts.target_inside(place.root, self.target, folder=True))
+        elif isinstance(place.cgroups, V1):
+            self._hierarchies(place, place.cgroups)
+
+    def _hierarchies(self, place: Place, cgroups: V1) -> None:
         top = mounts.make("tmpfs", ("mode=755", "size=0"), self.attrs & ~MOUNT_ATTR_RDONLY)
-        names: dict[str, list[str]] = {}
-        for controller, mount in place.cgroups.mounts.items():
-            names.setdefault(str(mount), []).append(controller)
+        names: dict[Path, list[str]] = {}
+        for controller, mount in cgroups.mounts.items():
+            if not self.group or (mount / self.group).is_dir():
+                names.setdefault(mount, []).append(controller)
         for controllers in names.values():
             folder = ",".join(sorted(controllers))
             os.mkdir(folder, 0o755, dir_fd=top)
+            for alias in controllers if len(controllers) > 1 else ():
+                os.symlink(folder, alias, dir_fd=top)
         view = os.dup(top)
         mounts.attach(top, mounts.target_inside(place.root, self.target, folder=True))
-        for controllers in names.values():
-            part = mounts.make("cgroup", controllers, self.attrs, source="cgroup")
+        for mount, controllers in names.items():
+            part = self._bound(mount) if self.group else mounts.make("cgroup", controllers, self.attrs, source="cgroup")
             mounts.attach(part, mounts.open_inside(view, ",".join(sorted(controllers))))
         mounts.add_attributes(view, self.attrs)
         os.close(view)
+
+    def _bound(self, hierarchy: Path) -> int:
+        clone = mounts.clone(hierarchy / self.group)
+        mounts.add_attributes(clone, self.attrs, private=True)
+        return clone
 
     def describe(self) -> str:
         """One line."""
@@ -203,23 +266,68 @@ def _inside(place: Place, path: str) -> int:
 def operations(spec: Spec) -> list[Operation]:
     """The mounts of a container in order: the spec's, devices and links in /dev, then masks and read-only paths."""
     found: list[Operation] = []
+    lent = spec.linux.namespace("user") is not None
     for index, mount in enumerate(spec.mounts):
-        attrs, data = mounts.split_options(mount.options)
-        if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
-            found.append(Handed(mount.destination, f"bind:{index}"))
-        elif mount.type == "sysfs":
-            found.append(Handed(mount.destination, "sysfs"))
-        elif mount.type in ("cgroup", "cgroup2"):
-            found.append(CgroupView(mount.destination, attrs))
-        else:
-            found.append(Fresh(mount.destination, mount.type, tuple(data), attrs))
-        if mount.destination == "/dev":
-            found.extend(Handed(f"/dev/{name}", f"device:/dev/{name}") for name in DEVICES)
+        found.append(_mount(spec, mount, index))
+        if mount.destination == "/dev" and not is_bind(mount):
+            found.extend(
+                Handed(f"/dev/{name}", f"device:/dev/{name}")
+                if lent
+                else Node(f"/dev/{name}", stat.S_IFCHR, os.makedev(*_NUMBERS[name]))
+                for name in DEVICES
+            )
             found.extend(Link(f"/dev/{name}", to) for name, to in _LINKS)
-    found.extend(Handed(device.path, f"device:{device.path}") for device in spec.linux.devices)
+    found.extend(
+        Handed(device.path, f"device:{device.path}") if lent or not has_number(device) else node(device)
+        for device in spec.linux.devices
+        if device.path != "/dev/ptmx"  # which is the link to its own devpts
+    )
     found.extend(Mask(path) for path in spec.linux.masked_paths)
     found.extend(ReadOnly(path) for path in spec.linux.readonly_paths)
     return found
+
+
+def is_bind(mount: Mount) -> bool:
+    """Whether a mount shows a file or folder of the host's."""
+    return mount.type == "bind" or mountoptions.parse(mount.options).bind
+
+
+def has_number(device: Device) -> bool:
+    """Whether a node can be made; else the host's is lent."""
+    return device.major is not None or device.type == "p"
+
+
+def node(device: Device) -> Node:
+    """The node of a device with numbers."""
+    mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+    number = os.makedev(device.major or 0, device.minor or 0)
+    return Node(device.path, _KINDS[device.type], number, mode, device.uid, device.gid)
+
+
+def lends_sysfs(spec: Spec) -> bool:
+    """Whether sysfs is handed over: only who rules a network namespace may mount it, a container's root its own alone."""
+    network = spec.linux.namespace("network")
+    own = network is not None and not network.path
+    return spec.linux.namespace("user") is not None and not own
+
+
+def _mount(spec: Spec, mount: Mount, index: int) -> Operation:
+    options = mountoptions.parse(mount.options)
+    if is_bind(mount):
+        return Handed(mount.destination, f"bind:{index}")
+    if mount.type == "sysfs" and lends_sysfs(spec):
+        return Handed(mount.destination, "sysfs")
+    if mount.type in ("cgroup", "cgroup2"):
+        own = spec.linux.namespace("cgroup")
+        return CgroupView(mount.destination, options.attrs, "" if own else spec.linux.cgroups_path)
+    return _fresh(mount, options)
+
+
+def _fresh(mount: Mount, options: MountOptions) -> Fresh:
+    copy_up = options.copy_up and mount.type == "tmpfs"
+    return Fresh(
+        mount.destination, mount.type, mount.source, options.data, options.attrs, copy_up, options.propagation
+    )  # fmt: skip
 
 
 def carry_out(plan: Sequence[Operation], place: Place) -> None:
@@ -232,4 +340,3 @@ def carry_out(plan: Sequence[Operation], place: Place) -> None:
 
 
 DEVICE_ATTRS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
-SYSFS_ATTRS = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
-import socket
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+import struct
+import termios
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.kernel import capabilities, syscalls
-from runtime.oci import seccomp_profile, users
+from runtime.oci import labels, scheduling, seccomp_profile, users
 from runtime.oci.handshake import StartFailed
-from runtime.oci.spec import DEFAULT_PATH, Process, Seccomp
+from runtime.oci.spec import DEFAULT_PATH, Linux, Process
+
+_PTMX = (5, 2)
+_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441  # include/uapi/asm-generic/ioctls.h
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Descriptors for the program: `stdin` -1 means its own /dev/null."""
+    """Descriptors for the program: `stdin` -1 means its own /dev/null. `further` are more of them, by the numbers it gets."""
 
     stdin: int
     stdout: int
     stderr: int
+    further: dict[int, int] = field(default_factory=dict)
 
 
 def enter_groups(doors: Sequence[int]) -> None:
@@ -34,20 +40,58 @@ def enter_groups(doors: Sequence[int]) -> None:
         os.close(door)
 
 
-def take_streams(streams: Streams, keep: socket.socket) -> None:
-    """Put the streams on 0 to 2 and close every descriptor but the socket's (close-on-exec), whatever else was inherited."""
+def take_streams(streams: Streams, keep: Sequence[int]) -> None:
+    """Put the streams on 0 to 2 and close every descriptor but those to keep (close-on-exec), whatever else was inherited.
+
+    What goes to a number of its own is put there last, by `settle`.
+    """
     stdin = os.open("/dev/null", os.O_RDONLY) if streams.stdin < 0 else streams.stdin
     for number, fd in enumerate([os.dup(fd) for fd in (stdin, streams.stdout, streams.stderr)]):
         os.dup2(fd, number)  # from duplicates, so that no stream overwrites another's source
-    close_all_but(keep)
+    close_all_but(*keep, *streams.further.values())
 
 
-def close_all_but(keep: socket.socket) -> None:
-    """Close every descriptor above 2 but the socket's."""
-    kept = keep.fileno()
-    if kept > 3:
-        syscalls.close_range(3, kept - 1)
-    syscalls.close_range(kept + 1)
+def close_all_but(*keep: int) -> None:
+    """Close every descriptor above 2 but these."""
+    first = 3
+    for fd in sorted(set(keep)):
+        if fd > first:
+            syscalls.close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    syscalls.close_range(first)
+
+
+def settle(further: dict[int, int], keep: int) -> int:
+    """Move descriptors to the numbers the program gets them by, inheritable; returns where the kept one is now."""
+    above = max((*further, keep), default=2) + 1
+    moved = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in further.items()}
+    kept = fcntl.fcntl(keep, fcntl.F_DUPFD_CLOEXEC, above)
+    close_all_but(kept, *moved.values())
+    for number, fd in moved.items():
+        os.dup2(fd, number)
+        os.close(fd)
+    return kept
+
+
+def take_terminal(process: Process, give: Callable[[int], None]) -> None:
+    """Make a terminal in the container's own devpts, put it on 0 to 2 as the controlling one, give its other side away."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        number = os.fstat(master).st_rdev
+        if (os.major(number), os.minor(number)) != _PTMX:
+            raise StartFailed("4 streams", errno.ENODEV, "/dev/pts/ptmx is no terminal's: mount a devpts on /dev/pts")
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        terminal = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        if process.console_size:
+            size = struct.pack("HHHH", process.console_size.height, process.console_size.width, 0, 0)
+            fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+        give(master)
+    finally:
+        os.close(master)
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(terminal, fd)
+    os.close(terminal)
 
 
 def identify(process: Process) -> users.Identity:
@@ -67,22 +111,29 @@ def enter_folder(cwd: str) -> None:
 
 
 def own_streams(identity: users.Identity) -> None:
-    """Give the pipes on 0 to 2 to the user, so that it can open /dev/stdout again."""
+    """Give the pipes on 0 to 2 to the user, so that it can open /dev/stdout again, and its terminal."""
     for fd in (0, 1, 2):
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode):
             os.fchown(fd, identity.uid, identity.gid)
+        elif stat.S_ISCHR(mode) and os.isatty(fd) and os.ttyname(fd).startswith("/dev/pts/") and identity.uid:
+            os.fchown(fd, identity.uid, -1)
 
 
-def confine(process: Process, identity: users.Identity, profile: Seccomp | None) -> None:
-    """Take the identity, capabilities, no_new_privs and filter. Nothing that needs rights can follow."""
-    sets = process.capabilities
+def confine(process: Process, identity: users.Identity, linux: Linux) -> int:
+    """Take the identity, capabilities, labels, no_new_privs and filter. Nothing that needs rights can follow.
+
+    Returns the descriptor of a filter that notifies, else -1.
+    """
+    sets, profile, listener = process.capabilities, linux.seccomp, -1
     if process.user.umask is not None:
         os.umask(process.user.umask)
+    if process.scheduler or process.io_priority or linux.personality:
+        scheduling.apply(process, linux.personality)
+    labels.set_exec(process)
     capabilities.drop_bounding(capabilities.mask(sets.bounding))
-    if profile is not None and not process.no_new_privileges:
-        syscalls.seccomp(
-            seccomp_profile.program(profile)
-        )  # without no_new_privs it needs CAP_SYS_ADMIN, so before capset
+    if profile is not None and not process.no_new_privileges:  # which needs CAP_SYS_ADMIN, so before capset
+        listener = seccomp_profile.install(profile)
     os.setgroups(list(identity.groups))
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
     os.setresgid(identity.gid, identity.gid, identity.gid)
@@ -98,7 +149,8 @@ def confine(process: Process, identity: users.Identity, profile: Seccomp | None)
     if process.no_new_privileges:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if profile is not None:
-            syscalls.seccomp(seccomp_profile.program(profile))
+            listener = seccomp_profile.install(profile)
+    return listener
 
 
 def default_signals() -> None:
@@ -118,20 +170,37 @@ def environment(process: Process, identity: users.Identity) -> dict[str, str]:
 
 def execute(process: Process, env: dict[str, str], step: str) -> None:
     """execve; returns only by raising StartFailed in Docker's words (its clients derive 126 and 127 from them)."""
-    name = process.args[0]
-    tries = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")]
-    failure = errno.ENOENT
-    for path in tries:
+    name, failure = process.args[0], errno.ENOENT
+    for path in _tries(name, env):
         try:
             os.execve(path, list(process.args), env)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 raise StartFailed(step, error.errno or 0, f'exec: "{name}": {_text(error)}') from error
             failure = errno.EACCES if error.errno == errno.EACCES else failure
+    raise _not_found(step, name, failure)
+
+
+def look_for(process: Process, env: dict[str, str], step: str) -> None:
+    """Raise what `execute` would for a program that is not there, as far as can be seen before."""
+    name, failure = process.args[0], errno.ENOENT
+    for path in _tries(name, env):
+        if os.path.isfile(path):  # noqa: PTH113
+            if os.access(path, os.X_OK):
+                return
+            failure = errno.EACCES
+    raise _not_found(step, name, failure)
+
+
+def _tries(name: str, env: dict[str, str]) -> list[str]:
+    return [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in env["PATH"].split(":")]
+
+
+def _not_found(step: str, name: str, failure: int) -> StartFailed:
     if failure == errno.EACCES:
-        raise StartFailed(step, failure, f'exec: "{name}": permission denied')
+        return StartFailed(step, failure, f'exec: "{name}": permission denied')
     words = "no such file or directory" if "/" in name else "executable file not found in $PATH"
-    raise StartFailed(step, failure, f'exec: "{name}": {words}')
+    return StartFailed(step, failure, f'exec: "{name}": {words}')
 
 
 def _text(error: OSError) -> str:

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from runtime.kernel import loop, mounts, syscalls
-from runtime.oci import mountplan
-from runtime.oci.spec import Mount, Spec
+from runtime.kernel import loop, mounts, namespaces, syscalls
+from runtime.kernel.cgroups import detect
+from runtime.oci import mountoptions, mountplan
+from runtime.oci.fields import SpecFault
+from runtime.oci.spec import IdMapping, Mount, Spec
 from runtime.storage.driver import RootPlan
 
 
 def host_mounts(spec: Spec) -> dict[str, int]:
     """What the host lends: its devices and a sysfs of this process's network namespace, as detached mounts by name."""
-    handed = {f"device:{path}": mounts.clone(path) for path in _devices(spec)}
-    for clone in handed.values():
+    handed = {}
+    for path in _lent_devices(spec):
+        clone = handed[f"device:{path}"] = mounts.clone(path)
         mounts.add_attributes(clone, mountplan.DEVICE_ATTRS, private=True)
-    if any(mount.type == "sysfs" for mount in spec.mounts):
-        handed["sysfs"] = mounts.make("sysfs", (), mountplan.SYSFS_ATTRS, source="sysfs")
+    sysfs = next((mount for mount in spec.mounts if mount.type == "sysfs"), None)
+    if sysfs and mountplan.lends_sysfs(spec):
+        handed["sysfs"] = mounts.make("sysfs", (), mountoptions.parse(sysfs.options).attrs, source="sysfs")
     return handed
 
 
@@ -30,38 +36,109 @@ def build(spec: Spec, bundle: Path, plan: RootPlan | None, userns: int) -> tuple
     """Make the binds and the root: detached mounts by name, and the loop device of the writable layer ("" without).
 
     Changes this process's mount namespace, ids and folder: only for the helper. `userns` is a descriptor of the container's
-    user namespace. Without a plan the spec's `root.path` is the root.
+    user namespace, -1 for the host's. Without a plan the spec's `root.path` is the root, with the ids it has.
     """
-    os.unshare(syscalls.CLONE_NEWNS)
-    mounts.make_private()
     handed = {
         f"bind:{index}": _bind(mount, bundle, userns)
         for index, mount in enumerate(spec.mounts)
-        if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
+        if mountplan.is_bind(mount)
     }
     if plan is None:
-        handed["root"] = _mapped(bundle / spec.root.path, userns)
+        handed["root"] = _given_root(spec, bundle)
+    os.unshare(syscalls.CLONE_NEWNS)
+    mounts.make_private()
+    handed |= _made_devices(spec)
+    if plan is None:
         return handed, ""
     handed["root"], device = _root(plan, userns, spec.linux.uid_mappings[0].host_id)
     return handed, device
 
 
-def _devices(spec: Spec) -> list[str]:
-    return [f"/dev/{name}" for name in mountplan.DEVICES] + [device.path for device in spec.linux.devices]
+def _lent_devices(spec: Spec) -> list[str]:
+    """The host's own nodes. In a user namespace nobody can change their modes or owners."""
+    in_dev = any(mount.destination == "/dev" and not mountplan.is_bind(mount) for mount in spec.mounts)
+    usual = [f"/dev/{name}" for name in mountplan.DEVICES] if in_dev and spec.linux.namespace("user") else []
+    return usual + [device.path for device in spec.linux.devices if not mountplan.has_number(device)]
 
 
-def _mapped(path: Path, userns: int, *, recursive: bool = False) -> int:
-    clone = mounts.clone(path, recursive=recursive)
+def _made_devices(spec: Spec) -> dict[str, int]:
+    """Nodes with numbers, for a user namespace, in which none can be made: on a tmpfs that goes with this process."""
+    wanted = [device for device in spec.linux.devices if mountplan.has_number(device)]
+    if not wanted or not spec.linux.namespace("user"):
+        return {}
+    top = mounts.make("tmpfs", ("mode=700", "size=64k"), source="tmpfs")
+    syscalls.move_mount(top, syscalls.AT_FDCWD, "/dev")
+    handed = {}
+    for number, device in enumerate(wanted):
+        uid, gid = (
+            host_id(mappings, wanted_id)
+            for mappings, wanted_id in ((spec.linux.uid_mappings, device.uid), (spec.linux.gid_mappings, device.gid))
+        )
+        node = replace(mountplan.node(device), target=f"/{number}", uid=uid, gid=gid)
+        node.execute(mountplan.Place(top, {}, detect()))
+        clone = handed[f"device:{device.path}"] = mounts.clone(str(number), dir_fd=top)
+        mounts.add_attributes(clone, mountplan.DEVICE_ATTRS, private=True)
+    os.close(top)
+    return handed
+
+
+def host_id(mappings: tuple[IdMapping, ...], inside: int) -> int:
+    """What an id inside is outside; raises SpecFault when it is not mapped."""
+    for m in mappings:
+        if m.container_id <= inside < m.container_id + m.size:
+            return m.host_id + inside - m.container_id
+    raise SpecFault(f"The id {inside} is not mapped in the container's user namespace.", "Map it, or choose another.")
+
+
+def _mapped(path: Path, userns: int) -> int:
+    clone = mounts.clone(path)
     mounts.set_idmap(clone, userns)
     return clone
 
 
-def _bind(mount: Mount, bundle: Path, userns: int) -> int:
-    clone = _mapped(bundle / mount.source, userns)
-    attrs, _ = mounts.split_options(mount.options)
-    if attrs:
-        mounts.add_attributes(clone, attrs)
+def _given_root(spec: Spec, bundle: Path) -> int:
+    """`root.path` with what is mounted below it, made private unless the configuration says otherwise."""
+    kind, below = mountoptions.propagation(spec.linux.rootfs_propagation or "rprivate")
+    path = bundle / spec.root.path
+    if not path.is_dir():
+        raise SpecFault(f"root.path is {spec.root.path!r}, where no folder is.", "Unpack the image there first.")
+    clone = mounts.clone(path, recursive=True)
+    mounts.set_propagation(clone, kind, recursive=below)
     return clone
+
+
+def _bind(mount: Mount, bundle: Path, userns: int) -> int:
+    options = mountoptions.parse(mount.options)
+    clone = mounts.clone(bundle / mount.source, recursive=options.bind_below)
+    mounts.set_propagation(
+        clone,
+        options.propagation or syscalls.MS_PRIVATE,
+        recursive=options.propagation_below or not options.propagation,
+    )
+    if options.idmap:
+        with _mapping(mount, userns) as namespace:
+            mounts.set_idmap(clone, namespace, recursive=options.idmap_below)
+    if options.attrs or options.clear:
+        mounts.add_attributes(clone, options.attrs, clear=options.clear)
+    if options.attrs_below or options.clear_below:
+        mounts.add_attributes(clone, options.attrs_below, clear=options.clear_below, recursive=True)
+    return clone
+
+
+@contextlib.contextmanager
+def _mapping(mount: Mount, userns: int) -> Iterator[int]:
+    """A user namespace with the mount's own mappings, else the container's."""
+    if not mount.uid_mappings:
+        yield userns
+        return
+    fd = namespaces.user_namespace(
+        [(m.container_id, m.host_id, m.size) for m in mount.uid_mappings],
+        [(m.container_id, m.host_id, m.size) for m in mount.gid_mappings],
+    )
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _root(plan: RootPlan, userns: int, root_id: int) -> tuple[int, str]:

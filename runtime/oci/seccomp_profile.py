@@ -10,8 +10,9 @@ import os
 from functools import cache
 
 from runtime.errors import RuntimeFault
-from runtime.kernel import seccomp
+from runtime.kernel import seccomp, syscalls
 from runtime.kernel.syscall_table import numbers
+from runtime.oci.fields import SpecFault
 from runtime.oci.spec import Seccomp, SeccompArg, SeccompSyscall
 
 _EPERM, _ENOSYS = 1, 38
@@ -31,13 +32,28 @@ _UNOFFERED = "_sysctl afs_syscall clone3 getpmsg putpmsg security sysfs tuxcall 
 DANGEROUS = frozenset(_DANGEROUS.split())
 _CONDITIONAL = frozenset(("clone", "socket", "personality"))
 
-_ACTIONS = {
+NOTIFY = "SCMP_ACT_NOTIFY"
+OPERATORS = tuple(f"SCMP_CMP_{op}" for op in ("EQ", "NE", "GT", "GE", "LT", "LE", "MASKED_EQ"))
+ARCHES = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_AARCH64": "aarch64"}
+_NEW_LISTENER = 1 << 3
+FLAGS = {  # include/uapi/linux/seccomp.h
+    "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
+}
+_OWN = frozenset(
+    ("sendmsg", "recvmsg", "close", "accept4", "poll", "execve", "write", "read")
+)  # of an init at its gate
+
+ACTIONS = {
     "SCMP_ACT_ALLOW": seccomp.ALLOW,
     "SCMP_ACT_LOG": seccomp.LOG,
     "SCMP_ACT_KILL": seccomp.KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": seccomp.KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": seccomp.KILL_PROCESS,
     "SCMP_ACT_TRAP": seccomp.TRAP,
+    NOTIFY: seccomp.NOTIFY,
 }
 
 
@@ -82,17 +98,45 @@ def program(profile: Seccomp, machine: str = os.uname().machine) -> bytes:
     return seccomp.build(rules, default_action, machine=machine, newer=newer)
 
 
+def install(profile: Seccomp) -> int:
+    """Confine this process; returns the descriptor of a filter that notifies, else -1."""
+    flags = sum(FLAGS[name] for name in set(profile.flags))
+    notifies = profile.default_action == NOTIFY or any(entry.action == NOTIFY for entry in profile.syscalls)
+    if not notifies:
+        syscalls.seccomp(program(profile), flags)
+        return -1
+    return syscalls.seccomp(program(profile), flags | _NEW_LISTENER)
+
+
+def check(profile: Seccomp) -> None:
+    """Raise SpecFault or RuntimeFault for what is not supported or would stop the runtime itself."""
+    for name in profile.flags:
+        if name not in FLAGS:
+            raise SpecFault(f"linux.seccomp.flags has {name!r}.", f"There are {', '.join(FLAGS)}.")
+    notified = {name for entry in profile.syscalls if entry.action == NOTIFY for name in entry.names}
+    if profile.default_action == NOTIFY or notified & _OWN:
+        raise SpecFault(
+            f"{NOTIFY} on {', '.join(sorted(notified & _OWN)) or 'everything'} would stop the runtime before the program runs.",
+            "Notify on other system calls.",
+        )
+    if notified and not profile.listener_path:
+        raise SpecFault(f"{NOTIFY} is used and linux.seccomp.listenerPath is missing.", "Name the socket of the agent.")
+    program(profile)
+
+
 def _action(name: str, errno: int | None) -> int:
     if name == "SCMP_ACT_ERRNO":
         return seccomp.errno_action(_EPERM if errno is None else errno)
-    if name not in _ACTIONS:
-        raise RuntimeFault(f"The seccomp action {name} is not supported.", f"Supported: {', '.join(_ACTIONS)}.")
-    return _ACTIONS[name]
+    if name == "SCMP_ACT_TRACE":
+        return seccomp.TRACE | (_EPERM if errno is None else errno) & 0xFFFF
+    if name not in ACTIONS:
+        raise RuntimeFault(f"The seccomp action {name} is not supported.", f"Supported: {', '.join(ACTIONS)}.")
+    return ACTIONS[name]
 
 
 def _condition(arg: SeccompArg) -> seccomp.Condition:
     op = arg.op.removeprefix("SCMP_CMP_")
-    if not 0 <= arg.index <= 5 or op not in ("EQ", "NE", "GT", "GE", "LT", "LE", "MASKED_EQ"):
+    if not 0 <= arg.index <= 5 or f"SCMP_CMP_{op}" not in OPERATORS:
         raise RuntimeFault(f"The seccomp condition {arg.op} on argument {arg.index} is not supported.")
     if op == "MASKED_EQ":
         return seccomp.Condition(arg.index, op, arg.value_two, arg.value)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from runtime.oci.fields import decode, encode
+from runtime.oci.spec_resources import LinuxResources
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -66,18 +67,61 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleSize:
+    """Characters of a terminal."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """sched_setattr(2): `policy` like "SCHED_BATCH", `flags` like "SCHED_FLAG_RESET_ON_FORK"; the last three in nanoseconds."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IoPriority:
+    """ioprio_set(2): `scheduling_class` like "IOPRIO_CLASS_BE", `priority` 0 to 7."""
+
+    scheduling_class: str = field(default="IOPRIO_CLASS_BE", metadata={"name": "class"})
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuAffinity:
+    """Lists of CPUs of a program run by exec: before it is in its group, and after."""
+
+    initial: str = ""
+    final: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """The program to run."""
+    """The program to run. Without `capabilities` it has none."""
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
     cwd: str = "/"
     user: User = field(default_factory=User)
-    capabilities: Capabilities = field(default_factory=lambda: Capabilities.of(DEFAULT_CAPABILITIES))
+    capabilities: Capabilities = field(default_factory=Capabilities)
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     oom_score_adj: int | None = None
     terminal: bool = False
+    console_size: ConsoleSize | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = field(default=None, metadata={"name": "ioPriority"})
+    exec_cpu_affinity: CpuAffinity | None = field(default=None, metadata={"name": "execCPUAffinity"})
+    apparmor_profile: str = ""
+    selinux_label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,24 +130,6 @@ class Root:
 
     path: str = "rootfs"
     readonly: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A mount inside the container. With type "bind" the source is the host's, mapped to the container's ids."""
-
-    destination: str
-    type: str = ""
-    source: str = ""
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Namespace:
-    """A namespace to have; with `path` an existing one is joined (network only)."""
-
-    type: str
-    path: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,82 +142,45 @@ class IdMapping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRuleSpec:
-    """An entry of the device list (config-linux.md, "allowed device list")."""
+class Mount:
+    """A mount inside the container; mountoptions.py reads `options`. Ids are the container's with the option "idmap"."""
 
-    allow: bool
-    type: str = "a"
-    major: int | None = None
-    minor: int | None = None
-    access: str = "rwm"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Bytes; `swap` is memory and swap together, -1 without limit."""
-
-    limit: int | None = None
-    reservation: int | None = None
-    swap: int | None = None
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cpu:
-    """`shares` as v1 counts them (1024 the default), `quota` and `period` in microseconds."""
+class Namespace:
+    """A namespace to have; with `path` an existing one is joined."""
 
-    shares: int | None = None
-    quota: int | None = None
-    period: int | None = None
-    cpus: str = ""
-    mems: str = ""
+    type: str
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pids:
-    """Greatest number of processes and threads; 0 or less is no limit."""
+class Hook:
+    """A program to run at one point of the container's life; `timeout` in seconds."""
 
-    limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThrottleDevice:
-    """A rate of one block device, bytes or operations per second."""
-
-    major: int
-    minor: int
-    rate: int
-
-
-NO_DEVICE = (0, 0)  # major and minor that no block device has
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockIO:
-    """Rates of block devices. An entry for the store's device holds for the loop device of the writable layer too.
+class Hooks:
+    """Hooks by their point (config.md, "POSIX-platform Hooks")."""
 
-    A store that lies on none (tmpfs, btrfs, an overlay) is NO_DEVICE: the entry is for the loop device alone.
-    """
-
-    throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_read_iops_device: tuple[ThrottleDevice, ...] = field(
-        default=(), metadata={"name": "throttleReadIOPSDevice"}
-    )
-    throttle_write_iops_device: tuple[ThrottleDevice, ...] = field(
-        default=(), metadata={"name": "throttleWriteIOPSDevice"}
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinuxResources:
-    """The container's limits."""
-
-    devices: tuple[DeviceRuleSpec, ...] = ()
-    memory: Memory | None = None
-    cpu: Cpu | None = None
-    pids: Pids | None = None
-    block_io: BlockIO | None = field(default=None, metadata={"name": "blockIO"})
-    unified: dict[str, str] = field(default_factory=dict)
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,17 +210,53 @@ class Seccomp:
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    listener_path: str = ""
+    listener_metadata: str = ""
     syscalls: tuple[SeccompSyscall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device node, handed over as a mount of the host's (the kernel refuses mknod in a user namespace)."""
+    """A device node. Without numbers the host's at the same path is lent."""
 
     type: str
     path: str
     major: int | None = None
     minor: int | None = None
+    file_mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeOffset:
+    """How far a clock of the time namespace is ahead of the host's."""
+
+    secs: int = 0
+    nanosecs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Personality:
+    """personality(2): `domain` "LINUX" or "LINUX32"."""
+
+    domain: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetDevice:
+    """The name an interface of the host's gets inside, "" for the one it has."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntelRdt:
+    """Cache and memory bandwidth by resctrl; refused, for want of such a machine to try it on."""
+
+    clos_id: str = field(default="", metadata={"name": "closID"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +274,11 @@ class Linux:
     devices: tuple[Device, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
     rootfs_propagation: str = ""
+    time_offsets: dict[str, TimeOffset] = field(default_factory=dict)
+    personality: Personality | None = None
+    mount_label: str = ""
+    net_devices: dict[str, NetDevice] = field(default_factory=dict)
+    intel_rdt: IntelRdt | None = None
 
     def namespace(self, kind: str) -> Namespace | None:
         """The entry of that type, None when the host's is shared."""
@@ -264,6 +294,8 @@ class Spec:
     root: Root = field(default_factory=Root)
     mounts: tuple[Mount, ...] = ()
     hostname: str = ""
+    domainname: str = ""
+    hooks: Hooks = field(default_factory=Hooks)
     annotations: dict[str, str] = field(default_factory=dict)
     linux: Linux = field(default_factory=Linux)
 

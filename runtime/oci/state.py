@@ -22,12 +22,16 @@ LOG_FOLDER = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A container that was made. `cgroup` is relative to the hierarchy's root, `loop` the upper's device or ""."""
+    """A container that was made. `cgroup` is relative to the hierarchy's root, `loop` the upper's device or "".
+
+    `monitor` is None for one that was made by the command line; its `bundle` is where its configuration came from.
+    """
 
     id: str
-    monitor: ProcessRef
+    monitor: ProcessRef | None
     init: ProcessRef
     cgroup: str
+    bundle: str = ""
     attach: str = ""
     loop: str = ""
     created_ns: int = 0
@@ -49,8 +53,8 @@ class State:
         except (FileNotFoundError, ValueError):
             data["started_ns"] = 0
         try:
-            monitor, init = (ProcessRef(**data.pop(name)) for name in ("monitor", "init"))
-            return cls(monitor=monitor, init=init, **data)
+            monitor, init = data.pop("monitor"), ProcessRef(**data.pop("init"))
+            return cls(monitor=ProcessRef(**monitor) if monitor else None, init=init, **data)
         except (TypeError, KeyError):
             return None
 

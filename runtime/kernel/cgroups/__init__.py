@@ -140,6 +140,9 @@ class Cgroups(Protocol):
     def freeze(self, path: str, *, frozen: bool) -> None:
         """Stop or continue all processes of the group and of those below it."""
 
+    def frozen(self, path: str) -> bool:
+        """Whether its processes are stopped; False when there is no such group."""
+
     def kill(self, path: str) -> None:
         """SIGKILL every process of the group and of those below it, frozen ones too."""
 

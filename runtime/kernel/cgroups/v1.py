@@ -182,6 +182,10 @@ class V1:
         if not files.until(reached):
             raise CgroupFault(f"The processes of {path} did not reach {wanted} within 5 s.", "Try again.")
 
+    def frozen(self, path: str) -> bool:
+        """See Cgroups.frozen."""
+        return files.read(self._file(path, "freezer.state")).strip() in ("FROZEN", "FREEZING")
+
     def kill(self, path: str) -> None:
         """See Cgroups.kill. Frozen while signalled, so that a fork bomb cannot outrun the loop."""
         folder = self.mounts["pids"] / path

@@ -103,6 +103,10 @@ class V2:
         if not files.until(lambda: files.flat(files.read(folder / "cgroup.events")).get("frozen") == int(frozen)):
             raise CgroupFault(f"The processes of {path} did not stop within 5 s.", "Try again.")
 
+    def frozen(self, path: str) -> bool:
+        """See Cgroups.frozen."""
+        return files.flat(files.read(self.root / path / "cgroup.events")).get("frozen") == 1
+
     def kill(self, path: str) -> None:
         """See Cgroups.kill: cgroup.kill (5.14), before it a loop of signals."""
         folder = self.root / path

@@ -14,7 +14,8 @@ from runtime.kernel.cgroups import UNLIMITED, DeviceRate
 from runtime.oci import launcher, lifecycle, limits, mountplan, users
 from runtime.oci.default import Options, default
 from runtime.oci.fields import SpecFault
-from runtime.oci.spec import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Mount, Pids, Spec, ThrottleDevice
+from runtime.oci.spec import Mount, Spec
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
 OPTIONS = Options(args=("sh",), hostname="h" * 80, cgroups_path="top/t/a/i", id_base=200_000, user="app")
 
@@ -55,19 +56,19 @@ def test_unknown_keys_are_left_out() -> None:
         ({"cgroups_path": "../memory"}, "cgroupsPath"),
         ({"cgroups_path": "/top"}, "cgroupsPath"),
         ({"uid_mappings": ()}, "id maps"),
-        ({"namespaces": ()}, "pid, mount"),
+        ({"namespaces": ()}, "user, pid, mount"),
         ({"sysctl": {"net.x/../../kernel/panic": "1"}}, "would reach the host"),
     ],
 )
 def test_a_spec_that_would_reach_the_host_is_refused(change: dict[str, object], words: str) -> None:
     spec = default(OPTIONS)
     with pytest.raises(SpecFault, match=words):
-        lifecycle.checked(replace(spec, linux=replace(spec.linux, **change)))  # type: ignore[arg-type]
+        lifecycle.isolated(replace(spec, linux=replace(spec.linux, **change)))  # type: ignore[arg-type]
 
 
 def test_host_network_takes_no_network_sysctl() -> None:
     with pytest.raises(SpecFault, match=r"net\.core"):
-        lifecycle.checked(default(replace(OPTIONS, host_network=True, sysctl={"net.core.somaxconn": "1"})))
+        lifecycle.isolated(default(replace(OPTIONS, host_network=True, sysctl={"net.core.somaxconn": "1"})))
 
 
 def test_resources_become_limits_of_a_group() -> None:
@@ -98,7 +99,7 @@ def test_the_mount_plan_reads_as_what_will_be_done() -> None:
     bind = Mount(destination="/data", type="bind", source="/v", options=("rbind",))
     plan = [step.describe() for step in mountplan.operations(default(replace(OPTIONS, binds=(bind,))))]
     assert plan[:3] == ["mount proc on /proc", "mount tmpfs on /dev", "attach device:/dev/null on /dev/null"]
-    assert "attach sysfs on /sys" in plan
+    assert "mount sysfs on /sys" in plan  # its own network's, since no other is given
     assert "attach bind:7 on /data" in plan
     assert "mask /proc/kcore" in plan
     assert plan[-1] == "make /proc/sysrq-trigger read-only"

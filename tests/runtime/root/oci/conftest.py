@@ -20,7 +20,8 @@ from runtime.kernel.cgroups import Cgroups, detect
 from runtime.kernel.process import start_ticks
 from runtime.oci.client import Launched, LauncherClient, LaunchRequest, LogOptions
 from runtime.oci.default import Options, default
-from runtime.oci.spec import LinuxResources, Spec
+from runtime.oci.spec import Spec
+from runtime.oci.spec_resources import LinuxResources
 from runtime.oci.state import CONFIG, ROOT, ExitRecord
 from runtime.storage.driver import RootPlan
 

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.kernel import loop
 from runtime.kernel.cgroups import Resources
-from runtime.oci.spec import BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
+from runtime.oci.spec_resources import BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 from runtime.storage.driver import RootPlan
 from tests.runtime.root.oci.conftest import Room, output, until
 

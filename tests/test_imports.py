@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Later layers may import earlier ones, never the other way round.
 RUNTIME_LAYERS = {"kernel": 0, "errors": 0, "oci": 1, "images": 1, "storage": 1, "network": 1, "engine": 2}
 PORTAL_LAYERS = {
-    "config": 0, "errors": 0, "crypto": 0, "audit": 1, "accounts": 1, "plans": 2, "images": 2, "fleet": 2, "volumes": 2,
+    "config": 0, "errors": 0, "crypto": 0, "told": 0, "figures": 0, "audit": 1, "accounts": 1, "plans": 2, "images": 2, "fleet": 2, "volumes": 2,
     "hosting": 3, "releases": 4, "telemetry": 5, "catalog": 5, "jobs": 5,
+    "pages": 6,
 }  # fmt: skip
 ANY_LAYER = 9
 RUNTIME_FOR_PORTAL = ("runtime.images.format", "runtime.images", "runtime")
@@ -84,6 +85,24 @@ def test_layers_of_the_runtime_are_imported_downwards_only() -> None:
 
 def test_apps_of_the_portal_are_imported_downwards_only() -> None:
     assert layer_offences("portal", PORTAL_LAYERS) == []
+
+
+# Inside an app of the portal, and from one to another: who asks, who does, what is.
+PORTAL_PARTS = {
+    "models": 0, "access": 1, "check": 1, "actions": 2, "tasks": 3, "forms": 3, "views": 3, "urls": 4, "api": 3,
+}  # fmt: skip
+
+
+def test_models_know_no_actions_and_actions_no_views() -> None:
+    found = []
+    for name, path in modules("portal"):
+        own = PORTAL_PARTS.get(name.rsplit(".", 1)[-1])
+        for target in imported(path):
+            words = target.split(".")
+            other = PORTAL_PARTS.get(words[2]) if words[0] == "portal" and len(words) > 2 else None
+            if own is not None and other is not None and other > own:
+                found.append(f"{name} imports {target}")
+    assert found == []
 
 
 @pytest.mark.parametrize("program", ["runtime/oci/launcher.py", "runtime/oci/monitor.py", "runtime/oci/init.py"])

@@ -13,7 +13,7 @@ from portal.accounts import actions
 from portal.accounts.access import actor_of, can, get_team, require_operator
 from portal.accounts.forms import SCOPES, MemberForm, TokenForm, UserForm
 from portal.accounts.models import ApiToken, Membership, Role, User
-from portal.pages.told import refused, told
+from portal.told import refused, told
 
 
 @login_required

@@ -12,8 +12,8 @@ from portal.accounts.access import actor_of, get_team
 from portal.config import config
 from portal.hosting import actions
 from portal.hosting.forms import NewAppForm
-from portal.pages.told import refused
 from portal.plans.models import Plan
+from portal.told import refused
 
 
 @login_required

@@ -21,7 +21,6 @@ from portal.errors import PortalError
 from portal.fleet.models import Host
 from portal.hosting.models import App
 from portal.pages import rows
-from portal.pages.told import refused, sentence, told
 from portal.pages.usage import platform_meters, team_usage
 from portal.plans.access import get_plan
 from portal.plans.actions import quota_of, set_quota
@@ -29,6 +28,7 @@ from portal.plans.forms import PlanForm, QuotaForm
 from portal.releases import actions
 from portal.releases.models import Deployment, DeploymentState
 from portal.telemetry import redis
+from portal.told import refused, sentence, told
 from worker.protocol import MetricSample, metric_stream
 
 RECENT = 6

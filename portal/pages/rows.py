@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
+from portal import figures
 from portal.accounts.models import Team
 from portal.hosting.models import App, Process
 from portal.hosting.usage import reserved_by
-from portal.pages import figures
-from portal.pages.summary import Status, app_status, serving
 from portal.plans.actions import quota_of
 from portal.releases.models import Deployment, Instance
+from portal.releases.summary import Status, app_status, serving
 from portal.telemetry.models import MinuteMetric
 
 SPARK_MINUTES = 60

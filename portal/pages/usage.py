@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from django.db.models import Count, F, Sum
 from django.utils import timezone
 
+from portal import figures
 from portal.accounts.models import Team
 from portal.fleet.models import Host
 from portal.hosting.models import Process
-from portal.pages import figures
 from portal.pages.rows import Meter
 from portal.plans.models import TeamQuota
 from portal.telemetry.models import MinuteMetric

@@ -14,19 +14,15 @@ from django.views.decorators.http import require_GET
 
 from portal.accounts.access import actor_of, can, get_team
 from portal.hosting.access import get_app, visible_apps
-from portal.hosting.models import App
 from portal.pages import rows
 from portal.pages.sidebar import navigation
-from portal.pages.summary import (
+from portal.releases.shown import shown
+from portal.releases.summary import (
     ENDED,
     KINDS,
-    app_status,
     instance_status,
-    names,
-    serving_release,
     steps,
 )
-from portal.releases.models import Deployment, Instance
 
 NOTICES = 3
 NOTICE_AGE = dt.timedelta(hours=24)
@@ -55,20 +51,6 @@ def apps(request: HttpRequest, slug: str) -> HttpResponse:
         "tight": rows.tight(meters), "may_write": can(actor, "write", team), "section": "apps",
     }  # fmt: skip
     return render(request, "parts/apps.html" if request.headers.get("HX-Request") else "apps/list.html", context)
-
-
-def shown(request: HttpRequest, app: App, tab: str) -> dict[str, Any]:
-    """What every tab of an app shows: state, address, rights."""
-    actor = actor_of(request)
-    instances = list(
-        Instance.objects.filter(app=app).exclude(wanted="removed").select_related("release", "host").order_by("process", "ordinal", "-created_at")
-    )  # fmt: skip
-    last = Deployment.objects.filter(app=app).select_related("release", "created_by").first()
-    return {
-        "app": app, "team": app.team, "tab": tab, "section": "apps", "instances": instances, "last": last,
-        "status": app_status(app, last, instances), "release": serving_release(instances), "names": names(instances),
-        "may_deploy": can(actor, "deploy", app.team), "may_write": can(actor, "write", app.team),
-    }  # fmt: skip
 
 
 def _deployment(context: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from portal.accounts.access import actor_of, require_operator
-from portal.pages.told import refused, told
 from portal.plans import actions
 from portal.plans.access import get_plan
 from portal.plans.forms import NewPlanForm
 from portal.plans.models import Plan
+from portal.told import refused, told
 
 
 @login_required

@@ -19,11 +19,11 @@ from portal.hosting.dotenv import parse_dotenv
 from portal.hosting.environment import MASK
 from portal.hosting.forms import SettingsForm, VariableForm
 from portal.hosting.models import App, Process
-from portal.pages.told import refused, sentence, told
-from portal.pages.views import shown
 from portal.plans.models import Plan
 from portal.releases import actions
 from portal.releases.forms import ScaleForm
+from portal.releases.shown import shown
+from portal.told import refused, sentence, told
 
 
 @login_required

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, re_path
 
-from portal.pages import deploying
-from portal.releases import configuring, views
+from portal.releases import configuring, deploying, views
 
 app_name = "releases"
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -16,14 +16,14 @@ from portal.accounts.access import Verb, actor_of
 from portal.accounts.actor import Actor
 from portal.hosting.access import get_app
 from portal.hosting.models import App
-from portal.pages.summary import ENDED, KINDS, deployment_status, instance_status, steps
-from portal.pages.told import told
-from portal.pages.views import shown
 from portal.releases import actions
 from portal.releases.access import get_deployment, get_release
 from portal.releases.changes import changes
 from portal.releases.forms import PlanChoice, ScaleForm
 from portal.releases.models import Release
+from portal.releases.shown import shown
+from portal.releases.summary import ENDED, KINDS, deployment_status, instance_status, steps
+from portal.told import told
 
 ON_A_PAGE = 25
 

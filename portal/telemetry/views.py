@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 
 from portal.accounts.access import actor_of
 from portal.hosting.access import get_app
-from portal.pages.views import shown
+from portal.releases.shown import shown
 from portal.telemetry import log_answers
 from portal.telemetry.instances import labels
 from portal.telemetry.lines import Cursor

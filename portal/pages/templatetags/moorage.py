@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from portal.pages import figures
+from portal import figures
 from portal.pages.sidebar import navigation
 
 register = template.Library()

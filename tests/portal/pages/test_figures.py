@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from portal.pages import figures
+from portal import figures
 
 NOW = dt.datetime(2026, 3, 14, 12, 0, tzinfo=dt.UTC)
 

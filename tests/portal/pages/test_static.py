@@ -62,7 +62,7 @@ def test_no_template_holds_a_script_or_a_style_that_the_policy_would_refuse() ->
 def test_the_figures_of_scripts_and_server_are_the_same() -> None:
     """Both say sizes, rates and moments; a word changed on one side would make a page flicker."""
     script = (ROOT / "static/js/figures.js").read_text()
-    server = (ROOT / "portal/pages/figures.py").read_text()
+    server = (ROOT / "portal/figures.py").read_text()
     for words in (
         '"B", "kB", "MB", "GB", "TB", "PB"',
         '"bit/s", "kbit/s", "Mbit/s", "Gbit/s"',

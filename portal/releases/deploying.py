@@ -17,11 +17,11 @@ from portal.hosting.dotenv import parse_dotenv
 from portal.hosting.models import App, Process
 from portal.hosting.usage import plan_sums, reserved_by
 from portal.images.models import Image
-from portal.pages.told import sentence
-from portal.pages.views import shown
 from portal.plans.actions import quota_of, sums_of
 from portal.plans.check import fits
 from portal.releases import actions
+from portal.releases.shown import shown
+from portal.told import sentence
 
 RECENT = 5
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from portal import figures
 from portal.hosting.models import App
-from portal.pages import figures
 from portal.releases.models import Deployment, DeploymentEvent, DeploymentState, Instance
 
 STEPS = ("queued", "pulling", "starting", "checking", "switching", "live")

@@ -1,4 +1,4 @@
-// How figures are said; the same words as portal/pages/figures.py.
+// How figures are said; the same words as portal/figures.py.
 export function short(value) {
   const size = Math.abs(value);
   const text = value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size < 1 ? 2 : 1);

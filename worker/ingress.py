@@ -19,7 +19,7 @@ from pathlib import Path
 from worker.config import WorkerConfig, config
 from worker.errors import IngressFault, WorkerFault
 from worker.haproxy_socket import LiveServer, RuntimeSocket
-from worker.ingress_config import HOSTS_MAP, ROUTES_FILE, STATES_MAP, Ingress, files, skeleton_digest
+from worker.ingress_config import HOSTS_MAP, ROUTES_FILE, SERVER_OPTIONS, STATES_MAP, Ingress, files, skeleton_digest
 from worker.ingress_table import AppRoute, Table, assign
 
 RELOAD_TIMEOUT_S = 10.0
@@ -106,7 +106,8 @@ class Gateway:
 
     def _admit(self, path: str, address: str, found: LiveServer | None) -> None:
         if found is None:
-            self._runtime.must(f"add server {path} {address}; enable server {path}", "New server registered")
+            added = f"add server {path} {address} {SERVER_OPTIONS}; enable server {path}"
+            self._runtime.must(added, "New server registered")
             return
         if f"{found.address}:{found.port}" != address:
             ip, _, port = address.rpartition(":")

@@ -21,6 +21,10 @@ ROUTES_FILE, CONFIG_FILE, HOSTS_MAP, STATES_MAP, PAGES_FOLDER = (
 STATE_PAGES = ("starting", "stopped", "failed", "unreachable", "deleted")
 APP_ERROR, PORTAL_ERROR, API_ERROR = "unreachable.http", "portal.http", "portal_api.http"
 API_PATHS = ("/api/", "/v2/")  # whose clients read problem details, not pages
+# Idle connections that are kept to an instance, told for each: a server that is added at run time has no defaults and keeps
+# none, so that every request would open its own. Half of the idle ones are closed each second: a process of an app may hang
+# on each, and one that the app closes just now must not be given a request.
+SERVER_OPTIONS = "pool-max-conn 256 pool-purge-delay 1s"
 PORTAL_TIMEOUT_S = 660  # longer than the longest `wait=` of 600 s
 
 
@@ -149,4 +153,4 @@ def _backends(i: Ingress, table: Table) -> Iterable[str]:
         yield from (f"  errorfile {code} {error / APP_ERROR}" for code in (502, 503, 504))
         route = by_slot.get(slot)
         if route:
-            yield from (f"  server {s.name} {s.address}:{s.port}" for s in route.servers)
+            yield from (f"  server {s.name} {s.address}:{s.port} {SERVER_OPTIONS}" for s in route.servers)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from scripts import doctor, records, supervise
-from scripts.state import DATABASE_URL, ROOT, SetupError, State
+from scripts.state import PORTAL_ONLY, ROOT, SetupError, State
 
 ENGINE_WITHIN_S = 30
 UP_WITHIN_S = 40.0
@@ -85,7 +85,7 @@ def start_engine(state: State) -> records.Record | None:
     """Start the engine and wait until it answers; None, and said, when it does not."""
     state.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state.records / "logs/engine.log"
-    environment = {name: value for name, value in state.environment().items() if name != DATABASE_URL}
+    environment = {name: value for name, value in state.environment().items() if name not in PORTAL_ONLY}
     with log.open("ab") as output:
         engine = subprocess.Popen(
             supervise.engine_command(state), cwd=ROOT, env=environment, stdout=output, stderr=output,

@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv/bin/python"
 ADMIN_PASSWORD = "MOORAGE_ADMIN_PASSWORD"  # read by bootstrap alone
-DATABASE_URL = "MOORAGE_DATABASE_URL"  # may hold a password; read by the portal's processes alone
+DATABASE_URL = "MOORAGE_DATABASE_URL"
+EMAIL_URL = "MOORAGE_EMAIL_URL"
+PORTAL_ONLY = (DATABASE_URL, EMAIL_URL)  # they may hold a password; read by the portal's processes alone
 
 
 class SetupError(Exception):

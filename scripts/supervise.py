@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.state import DATABASE_URL, PYTHON, ROOT, SetupError, State
+from scripts.state import PORTAL_ONLY, PYTHON, ROOT, SetupError, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def write_config(state: State) -> Path:
     for program in programs(state):
         command = ("setpriv", "--pdeathsig", "TERM", "--", *program.command)
         if not program.reads_database:
-            command = ("env", "-u", DATABASE_URL, *command)
+            command = ("env", *(word for name in PORTAL_ONLY for word in ("-u", name)), *command)
         lines += [
             f"[program:{program.name}]",
             f"command={' '.join(map(_quoted, command))}",

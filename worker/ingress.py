@@ -152,6 +152,7 @@ def gateway(c: WorkerConfig) -> Gateway:
         portal_names=tuple(dict.fromkeys((c.portal_host, "localhost", "127.0.0.1", "[::1]"))),
         scheme=c.scheme,
         maxconn=max(100, min(MAX_CONNECTIONS, (hard - RESERVED_FILES) // 2)),
+        threads=max(1, len(os.sched_getaffinity(0)) // 2),
         account="" if group is None else ACCOUNT,
     )
     return Gateway(settings, c.haproxy_master)

@@ -159,9 +159,8 @@ def forgot(request: HttpRequest) -> HttpResponse:
     asked = request.method == "POST" and mail.is_sent() and form.is_valid()
     if asked:
         passwords.ask_for_link(form.cleaned_data["who"])
-    return render(
-        request, "account/password_forgot.html", {"form": form, "asked": asked, "hours": passwords.VALID_HOURS}
-    )
+    context = {"form": form, "asked": asked, "mails": mail.is_sent(), "hours": passwords.VALID_HOURS}
+    return render(request, "account/password_forgot.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -133,6 +133,7 @@ def mails(settings: Any) -> Iterator[list[str]]:
 def test_a_link_comes_by_mail_and_nobody_learns_who_has_an_account(people: People, mails: list[str]) -> None:
     queue = redis.Redis.from_url(config().redis_url)
     queue.delete(CONTROL_QUEUE)
+    assert 'name="who"' in Client().get("/accounts/password/reset/").content.decode()
     known, unknown = (
         re.sub(r'"(csrfmiddlewaretoken|X-CSRFToken)"[^>]*', "", answer.content.decode())
         for answer in (Client().post("/accounts/password/reset/", {"who": who}) for who in ("dan@example.org", "eve"))

@@ -1,26 +1,50 @@
-"""`make bench [engine|platform]`: prints the rows of the budget table that exist so far, as Markdown."""
+"""`make bench`: prints the rows of the budget table as Markdown; `python -m bench GROUP…` measures some of them."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from bench import engine_rows, platform_rows
+from bench import engine_rows, ingress_rows, log_rows, platform_rows, scale_rows
 from bench.rows import Row, table
+from scripts import trial
 
-GROUPS = {"engine": engine_rows.rows, "platform": platform_rows.rows}
+# In this order: the first reads a platform at rest, the last leaves it with a thousand apps.
+ON_A_PLATFORM: dict[str, Callable[[trial.Trial, Path], Iterator[Row]]] = {
+    "deploys": platform_rows.rows,
+    "ingress": ingress_rows.rows,
+    "log": log_rows.rows,
+    "list": scale_rows.list_rows,
+    "hundred": scale_rows.hundred_rows,
+}
+GROUPS = ("engine", *ON_A_PLATFORM, "second-up")
+
+
+def measured(groups: list[str]) -> Iterator[Row]:
+    """The rows of these groups."""
+    if "engine" in groups:
+        yield from engine_rows.rows()
+    if chosen := [rows for name, rows in ON_A_PLATFORM.items() if name in groups]:
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, trial.platform() as running:
+            for rows in chosen:
+                yield from rows(running, Path(folder))
+    if "second-up" in groups:
+        yield platform_rows.second_up()
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 1 when a budget is not kept."""
+    """Exit status 1 when a budget is not kept, 2 for a group that does not exist."""
+    if unknown := [name for name in argv if name not in GROUPS]:
+        print(f"bench: there is no group {unknown[0]!r}: give some of {', '.join(GROUPS)}.", file=sys.stderr)
+        return 2
     found: list[Row] = []
-    for name, rows in GROUPS.items():
-        if argv and name not in argv:
-            continue
-        for row in rows():
-            print(f"{row.name}: {row.value:.4g} {row.unit}", file=sys.stderr, flush=True)
-            found.append(row)
+    for row in measured(argv or list(GROUPS)):
+        print(f"{row.name}: {row.value:.4g} {row.unit}", file=sys.stderr, flush=True)
+        found.append(row)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     print(f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}\n")
     print(table(found))

@@ -11,7 +11,7 @@ from bench.daemons import IMAGE, Daemon, build_image, dockerd, moorage
 from bench.engine_start import starts
 from bench.rows import Row, p50
 
-RUNS = 20
+RUNS = 50
 IDLE_CONTAINERS = 100
 LOG_LINES = 1_000_000
 

@@ -45,7 +45,7 @@ app.conf.update(
     },
     beat_schedule_filename=str(config().portal_dir / "beat"),
 )
-app.autodiscover_tasks(["portal.releases", "portal.telemetry", "portal.images"])
+app.autodiscover_tasks(["portal.accounts", "portal.releases", "portal.telemetry", "portal.images"])
 
 
 class BeatThread(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types for bootsteps

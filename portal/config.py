@@ -29,6 +29,8 @@ class PortalConfig:
     portal_url: str
     database_url: str
     redis_url: str
+    email_url: str  # "" where the platform sends no mail
+    email_from: str
     host_name: str
     registry: str
 
@@ -91,6 +93,7 @@ def load(environ: Mapping[str, str] = os.environ) -> PortalConfig:
     run = Path(environ.get("MOORAGE_RUN", f"/run/moorage/{short_id(state)}"))
     port = _port(environ.get("MOORAGE_PORT", "8080"))
     domain = _name("MOORAGE_DOMAIN", environ.get("MOORAGE_DOMAIN", "localhost"))
+    portal_host = _name("MOORAGE_PORTAL_HOST", environ.get("MOORAGE_PORTAL_HOST", "localhost"))
     return PortalConfig(
         state=state,
         run=run,
@@ -98,10 +101,12 @@ def load(environ: Mapping[str, str] = os.environ) -> PortalConfig:
         port=port,
         domain=domain,
         scheme=_scheme(environ.get("MOORAGE_SCHEME", "http")),
-        portal_host=_name("MOORAGE_PORTAL_HOST", environ.get("MOORAGE_PORTAL_HOST", "localhost")),
+        portal_host=portal_host,
         portal_url=environ.get("MOORAGE_PORTAL_URL", f"unix:{run}/web.sock"),
         database_url=environ.get("MOORAGE_DATABASE_URL", f"sqlite://{state}/portal/db.sqlite3"),
         redis_url=environ.get("MOORAGE_REDIS_URL", f"unix://{run}/valkey.sock"),
+        email_url=environ.get("MOORAGE_EMAIL_URL", ""),
+        email_from=environ.get("MOORAGE_EMAIL_FROM", f"Moorage <moorage@{portal_host}>"),
         host_name=environ.get("MOORAGE_HOST_NAME", "local"),
         registry=environ.get("MOORAGE_REGISTRY", f"127.0.0.1:{port}"),
     )

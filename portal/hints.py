@@ -22,7 +22,9 @@ from django.db import transaction
 from kombu.exceptions import KombuError
 
 from portal.config import config
-from worker.protocol import TASK_CONVERGE, deployment_channel, host_queue
+from worker.protocol import CONTROL_QUEUE, TASK_CONVERGE, deployment_channel, host_queue
+
+TASK_MAIL_LINK = "accounts.mail_password_link"
 
 log = logging.getLogger(__name__)
 _lost = (OSError, redis.RedisError, KombuError, CeleryError)
@@ -104,6 +106,11 @@ def host_changed(name: str) -> None:
     _after_commit(lambda: _send("host", lambda: asyncio.to_thread(_hint_host, name)))
 
 
+def mail_password_link(user_id: int) -> None:
+    """Have the control worker mail a link, once the transaction is in; a lost one is asked for again."""
+    _after_commit(lambda: _send("mail", lambda: asyncio.to_thread(_ask_for_mail, user_id)))
+
+
 def prepare() -> None:
     """Load what sending a hint to a host needs: 48 MB that gunicorn's workers share when it is done before the fork."""
     import_module("kombu.transport.redis")
@@ -116,3 +123,7 @@ def _celery() -> Any:
 
 def _hint_host(name: str) -> None:
     _celery().send_task(TASK_CONVERGE, queue=host_queue(name), ignore_result=True, retry=False, expires=60)
+
+
+def _ask_for_mail(user_id: int) -> None:
+    _celery().send_task(TASK_MAIL_LINK, [user_id], queue=CONTROL_QUEUE, ignore_result=True, retry=False, expires=600)

@@ -8,6 +8,7 @@ from pathlib import Path
 from portal import secrets
 from portal.config import config
 from portal.databases import database_from_url
+from portal.mail import mail_from_url
 from portal.static_tree import tree_digest
 
 CONFIG = config()
@@ -30,7 +31,6 @@ INSTALLED_APPS = [
     "channels",
     "allauth",
     "allauth.account",
-    "allauth.mfa",
     "axes",
     "portal.accounts",
     "portal.audit",
@@ -112,7 +112,6 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
 # Failed logins are counted by axes, in the database; allauth's own limit would be per process.
 ACCOUNT_RATE_LIMITS = {"login_failed": None}
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -122,8 +121,9 @@ AXES_LOCKOUT_CALLABLE = "portal.accounts.adapter.locked_out"
 AXES_VERBOSE = False
 AXES_CLIENT_IP_CALLABLE = "portal.accounts.adapter.client_address"
 
-# No mail is sent yet: a reset link in the web log would be a password in the web log.
-EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+globals().update(mail_from_url(CONFIG.email_url))
+DEFAULT_FROM_EMAIL = CONFIG.email_from
+PASSWORD_RESET_TIMEOUT = 24 * 3600  # of the links that set a new password
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONFIG.scheme == "https"
 SESSION_COOKIE_AGE = 14 * 24 * 3600

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from allauth.account import views as allauth
 from django.urls import include, path, re_path
 
 from portal import health, internal
+from portal.accounts.views import forgot
 from portal.api import api, nothing_here
 from portal.telemetry import prometheus
+
+# Of django-allauth's pages those that are ours to look at. It asks for the names of the last two.
+ENTRANCE = [
+    path("login/", allauth.login, name="account_login"),
+    path("logout/", allauth.logout, name="account_logout"),
+    path("inactive/", allauth.account_inactive, name="account_inactive"),
+    path("password/change/", allauth.password_change, name="account_change_password"),
+    path("password/reset/", forgot, name="account_reset_password"),
+    path("signup/", allauth.signup, name="account_signup"),
+]
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -17,7 +29,7 @@ urlpatterns = [
     path("internal/v1/hosts/<slug:host>/desired", internal.desired),
     path("internal/v1/hosts/<slug:host>/report", internal.report),
     path("internal/v1/hosts/<slug:host>/events", internal.events),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include(ENTRANCE)),
     path("", include("portal.accounts.urls")),
     path("", include("portal.hosting.urls")),
     path("", include("portal.releases.urls")),

@@ -45,6 +45,23 @@ BALLAST_FILE_BYTES = 1 << 20
 MODE_EXECUTABLE, MODE_FILE, MODE_DIRECTORY, MODE_TMP = 0o755, 0o644, 0o755, 0o1777
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What is in the image: `command` instead of its own, a layer of `size_mb` MiB ballast that `seed` makes another, `layer` (a tar) on top."""
+
+    crash: bool = False
+    size_mb: int = 0
+    seed: int = 0
+    architecture: str = "amd64"
+    command: tuple[str, ...] = ()
+    layer: bytes = b""
+
+    @property
+    def words(self) -> list[str]:
+        """The image's command."""
+        return list(self.command) or ["/app/crash" if self.crash else "/app/serve"]
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """A member of the archive below blobs/sha256."""
@@ -104,9 +121,9 @@ def base_layer(busybox: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def ballast_layer(size_mb: int) -> bytes:
+def ballast_layer(size_mb: int, seed: int = 0) -> bytes:
     """A layer of `size_mb` MiB that does not compress."""
-    source = random.Random(size_mb)
+    source = random.Random(size_mb + (seed << 32))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         tar.addfile(_member("ballast", MODE_DIRECTORY, tarfile.DIRTYPE))
@@ -115,17 +132,17 @@ def ballast_layer(size_mb: int) -> bytes:
     return buffer.getvalue()
 
 
-def image_config(layers: list[Blob], *, command: list[str], architecture: str) -> dict[str, object]:
+def image_config(layers: list[Blob], contents: Contents) -> dict[str, object]:
     """The OCI image configuration."""
     return {
-        "architecture": architecture,
+        "architecture": contents.architecture,
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": {
             "User": "1000:1000",
             "ExposedPorts": {"8080/tcp": {}},
             "Env": ["PATH=/bin", "HOME=/home/app"],
-            "Cmd": command,
+            "Cmd": contents.words,
             "WorkingDir": "/home/app",
             "Labels": {"org.opencontainers.image.title": "Moorage demo"},
         },
@@ -138,23 +155,22 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _blobs(*, command: list[str], size_mb: int, architecture: str) -> tuple[Blob, Blob, list[Blob]]:
+def _blobs(contents: Contents) -> tuple[Blob, Blob, list[Blob]]:
     layer_type = "application/vnd.oci.image.layer.v1.tar"
     layers = [Blob(layer_type, base_layer(find_busybox().read_bytes()))]
-    if size_mb:
-        layers.append(Blob(layer_type, ballast_layer(size_mb)))
-    config = Blob(
-        "application/vnd.oci.image.config.v1+json",
-        _json(image_config(layers, command=command, architecture=architecture)),
-    )
+    if contents.size_mb:
+        layers.append(Blob(layer_type, ballast_layer(contents.size_mb, contents.seed)))
+    if contents.layer:
+        layers.append(Blob(layer_type, contents.layer))
+    config = Blob("application/vnd.oci.image.config.v1+json", _json(image_config(layers, contents)))
     manifest_type = "application/vnd.oci.image.manifest.v1+json"
-    content = {
+    body = {
         "schemaVersion": 2,
         "mediaType": manifest_type,
         "config": config.descriptor,
         "layers": [layer.descriptor for layer in layers],
     }
-    return Blob(manifest_type, _json(content)), config, layers
+    return Blob(manifest_type, _json(body)), config, layers
 
 
 def _documents(tag: str, manifest: Blob, config: Blob, layers: list[Blob]) -> Iterator[tuple[str, bytes]]:
@@ -169,18 +185,9 @@ def _documents(tag: str, manifest: Blob, config: Blob, layers: list[Blob]) -> It
     yield "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def build(
-    output: BinaryIO,
-    *,
-    tag: str = "hello:latest",
-    crash: bool = False,
-    line: str = "",
-    size_mb: int = 0,
-    architecture: str = "amd64",
-) -> str:
-    """Write the archive to `output` and return the image id (`sha256:…`). `line` is a shell's, run in place of the server."""
-    command = ["/bin/sh", "-c", line] if line else ["/app/crash" if crash else "/app/serve"]
-    manifest, config, layers = _blobs(command=command, size_mb=size_mb, architecture=architecture)
+def build(output: BinaryIO, contents: Contents | None = None, *, tag: str = "hello:latest") -> str:
+    """Write the archive to `output` and return the image id (`sha256:…`)."""
+    manifest, config, layers = _blobs(contents or Contents())
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
         for name in ("blobs", "blobs/sha256"):
             tar.addfile(_member(name, MODE_DIRECTORY, tarfile.DIRTYPE))
@@ -201,20 +208,16 @@ def main() -> None:
     parser.add_argument(
         "--size-mb", type=int, default=0, metavar="N", help="add a layer of N MiB that does not compress"
     )
+    parser.add_argument("--seed", type=int, default=0, help="another layer of the same size")
     parser.add_argument("--architecture", default="amd64", help="GOARCH name written into the config")
-    options = parser.parse_args()
-    kinds = {
-        "tag": options.tag,
-        "crash": options.crash,
-        "line": options.line,
-        "size_mb": options.size_mb,
-        "architecture": options.architecture,
-    }
-    if options.output == "-":
-        image = build(sys.stdout.buffer, **kinds)
+    options = vars(parser.parse_args())
+    output, tag, line = options.pop("output"), options.pop("tag"), options.pop("line")
+    contents = Contents(**options, command=("/bin/sh", "-c", line) if line else ())
+    if output == "-":
+        image = build(sys.stdout.buffer, contents, tag=tag)
     else:
-        with Path(options.output).open("wb") as output:
-            image = build(output, **kinds)
+        with Path(output).open("wb") as file:
+            image = build(file, contents, tag=tag)
     print(image, file=sys.stderr)
 
 

@@ -35,6 +35,8 @@ class Shot:
 def shots(page: Page) -> Iterator[Shot]:
     """The pages of this platform: the fixed ones, then those of the first team and of its apps."""
     yield Shot("sign-in", "/accounts/login/", signed_out=True)
+    yield Shot("password-lost", "/accounts/password/reset/", signed_out=True)
+    yield Shot("password-dead-link", "/accounts/password/reset/MQ/none/", signed_out=True)
     fixed = {
         "account": "/account/", "tokens": "/account/tokens", "password": "/accounts/password/change/", "operator": "/operator/",
         "teams": "/operator/teams", "users": "/operator/users", "plans": "/operator/plans", "plan-new": "/operator/plans/new",

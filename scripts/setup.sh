@@ -31,6 +31,7 @@ cpio	cpio	the guest's first file system
 zstd	zstd	test archives
 curl	curl	tests talk to the API as a pipeline would
 iperf3	iperf3	network rate tests
+wrk	wrk	benchmarks ask apps by the thousand
 git	git	lint looks at what is committed"
 fi
 if [ ! -x .venv/bin/python ] && why=$(sh scripts/find_python.sh venv) && [ -n "$why" ]; then

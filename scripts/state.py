@@ -12,7 +12,8 @@ PYTHON = ROOT / ".venv/bin/python"
 ADMIN_PASSWORD = "MOORAGE_ADMIN_PASSWORD"  # read by bootstrap alone
 DATABASE_URL = "MOORAGE_DATABASE_URL"  # may hold a password; read by the portal's processes alone
 REDIS_URL = "MOORAGE_REDIS_URL"  # may hold a password; read by the portal's processes, worker and agent
-SECRETS = frozenset({ADMIN_PASSWORD, DATABASE_URL, REDIS_URL})
+EMAIL_URL = "MOORAGE_EMAIL_URL"  # may hold a password; read by the portal's processes alone
+SECRETS = frozenset({ADMIN_PASSWORD, DATABASE_URL, REDIS_URL, EMAIL_URL})
 
 
 class SetupError(Exception):

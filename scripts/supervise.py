@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.state import DATABASE_URL, PYTHON, REDIS_URL, ROOT, SECRETS, SetupError, State
+from scripts.state import DATABASE_URL, EMAIL_URL, PYTHON, REDIS_URL, ROOT, SECRETS, SetupError, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def programs(state: State) -> list[Program]:
         Program(
             "web",
             (str(binaries / "gunicorn"), "-c", str(ROOT / "portal/gunicorn.py"), "portal.asgi:application"),
-            reads=frozenset({DATABASE_URL, REDIS_URL}),
+            reads=frozenset({DATABASE_URL, EMAIL_URL, REDIS_URL}),
         ),
         Program(
             "control",
@@ -102,7 +102,7 @@ def programs(state: State) -> list[Program]:
                 f"control@{state.short}",
                 *quiet,
             ),
-            reads=frozenset({DATABASE_URL, REDIS_URL}),
+            reads=frozenset({DATABASE_URL, EMAIL_URL, REDIS_URL}),
         ),
         Program(
             "worker",

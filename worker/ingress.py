@@ -19,7 +19,7 @@ from pathlib import Path
 from worker.config import WorkerConfig, config
 from worker.errors import IngressFault, WorkerFault
 from worker.haproxy_socket import LiveServer, RuntimeSocket
-from worker.ingress_config import HOSTS_MAP, ROUTES_FILE, STATES_MAP, Ingress, files, skeleton_digest
+from worker.ingress_config import HOSTS_MAP, ROUTES_FILE, SERVER_OPTIONS, STATES_MAP, Ingress, files, skeleton_digest
 from worker.ingress_table import AppRoute, Table, assign
 
 RELOAD_TIMEOUT_S = 10.0
@@ -106,7 +106,8 @@ class Gateway:
 
     def _admit(self, path: str, address: str, found: LiveServer | None) -> None:
         if found is None:
-            self._runtime.must(f"add server {path} {address}; enable server {path}", "New server registered")
+            added = f"add server {path} {address} {SERVER_OPTIONS}; enable server {path}"
+            self._runtime.must(added, "New server registered")
             return
         if f"{found.address}:{found.port}" != address:
             ip, _, port = address.rpartition(":")
@@ -151,6 +152,7 @@ def gateway(c: WorkerConfig) -> Gateway:
         portal_names=tuple(dict.fromkeys((c.portal_host, "localhost", "127.0.0.1", "[::1]"))),
         scheme=c.scheme,
         maxconn=max(100, min(MAX_CONNECTIONS, (hard - RESERVED_FILES) // 2)),
+        threads=max(1, len(os.sched_getaffinity(0)) // 2),
         account="" if group is None else ACCOUNT,
     )
     return Gateway(settings, c.haproxy_master)

@@ -21,12 +21,17 @@ ROUTES_FILE, CONFIG_FILE, HOSTS_MAP, STATES_MAP, PAGES_FOLDER = (
 STATE_PAGES = ("starting", "stopped", "failed", "unreachable", "deleted")
 APP_ERROR, PORTAL_ERROR, API_ERROR = "unreachable.http", "portal.http", "portal_api.http"
 API_PATHS = ("/api/", "/v2/")  # whose clients read problem details, not pages
+# Idle connections that are kept to an instance, told for each: a server that is added at run time has no defaults and keeps
+# none, so that every request would open its own. Half of the idle ones are closed each second: a process of an app may hang
+# on each, and one that the app closes just now must not be given a request.
+SERVER_OPTIONS = "pool-max-conn 256 pool-purge-delay 1s"
 PORTAL_TIMEOUT_S = 660  # longer than the longest `wait=` of 600 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingress:
-    """What the configuration depends on besides the routes. `maxconn` comes from the hard limit of open files.
+    """What the configuration depends on besides the routes. `maxconn` comes from the hard limit of open files, `threads` from
+    the cores: the apps need theirs, and threads that share one with them wait for each other's locks.
 
     `account` is the user and group HAProxy's workers become, "" to stay who started them.
     """
@@ -38,6 +43,7 @@ class Ingress:
     portal_names: tuple[str, ...]
     scheme: str = "http"
     maxconn: int = 9000
+    threads: int = 1
     account: str = ""
 
 
@@ -74,6 +80,7 @@ def _head(i: Ingress, digest: str) -> Iterable[str]:
         f"  setenv MOORAGE_CONFIG {digest or 'none'}",
         f"  stats socket {i.admin_socket} mode 600 level admin expose-fd listeners",
         f"  maxconn {i.maxconn}",
+        f"  nbthread {i.threads}",
         *((f"  user {i.account}", f"  group {i.account}") if i.account else ()),
         "  hard-stop-after 1h",
         "defaults",
@@ -98,8 +105,8 @@ def _request_rules(i: Ingress) -> Iterable[str]:
     yield from (
         "  http-request set-var(txn.host) req.hdr(host),host_only,lower",
         "  http-request set-var(txn.id) uuid()",
-        "  http-request del-header ^x-forwarded- -m reg",
-        "  http-request del-header ^(forwarded|x-real-ip|proxy)$ -m reg",
+        "  http-request del-header x-forwarded- -m beg",
+        *(f"  http-request del-header {name}" for name in ("forwarded", "x-real-ip", "proxy")),
         "  http-request set-header X-Forwarded-For %[src]",
         f"  http-request set-header X-Forwarded-Proto {i.scheme}",
         "  http-request set-header X-Forwarded-Host %[req.hdr(host)]",
@@ -109,19 +116,26 @@ def _request_rules(i: Ingress) -> Iterable[str]:
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         f"  acl is_portal var(txn.host) -m str {' '.join(i.portal_names)}",
         f"  http-request set-var(txn.backend) var(txn.host),map({i.home / HOSTS_MAP}) if !is_portal",
-        f"  http-request set-var(txn.state) var(txn.host),map({i.home / STATES_MAP},unknown) if !is_portal",
-        "  acl has_backend var(txn.backend) -m found",
+        f"  use_backend portal_api if is_portal {{ path_beg {' '.join(API_PATHS)} }}",
+        "  use_backend portal if is_portal",
+        "  use_backend %[var(txn.backend)] if { var(txn.backend) -m found }",
+        "  default_backend pages",
+    )
+
+
+def _pages(i: Ingress) -> Iterable[str]:
+    """Where names without a server lead. A backend of its own: no request of an app that runs meets its twelve rules."""
+    yield from (
+        "backend pages",
+        f"  http-request set-var(txn.state) var(txn.host),map({i.home / STATES_MAP},unknown)",
         "  acl wants_html req.hdr(accept) -m sub text/html",
     )
     for name in (*STATE_PAGES, "unknown"):
         yield from _return_rules(i, name, PAGES[name])
-    yield f"  use_backend portal_api if is_portal {{ path_beg {' '.join(API_PATHS)} }}"
-    yield "  use_backend portal if is_portal"
-    yield "  use_backend %[var(txn.backend)]"
 
 
 def _return_rules(i: Ingress, name: str, page: PageText) -> Iterable[str]:
-    when = f"if !is_portal !has_backend {{ var(txn.state) -m str {name} }}"
+    when = f"if {{ var(txn.state) -m str {name} }}"
     retry = f" hdr Retry-After {page.refresh_s or 30}" if page.status == 503 else ""
     extra = f"hdr Cache-Control no-store hdr X-Request-ID %[var(txn.id)]{retry}"
     file = i.home / PAGES_FOLDER / f"{name}.html"
@@ -131,6 +145,7 @@ def _return_rules(i: Ingress, name: str, page: PageText) -> Iterable[str]:
 
 
 def _backends(i: Ingress, table: Table) -> Iterable[str]:
+    yield from _pages(i)
     error = i.home / PAGES_FOLDER
     # There is a second between retries. A browser soon gets a page that reloads itself; a pipeline waits as long as the
     # portal takes to start.
@@ -149,4 +164,4 @@ def _backends(i: Ingress, table: Table) -> Iterable[str]:
         yield from (f"  errorfile {code} {error / APP_ERROR}" for code in (502, 503, 504))
         route = by_slot.get(slot)
         if route:
-            yield from (f"  server {s.name} {s.address}:{s.port}" for s in route.servers)
+            yield from (f"  server {s.name} {s.address}:{s.port} {SERVER_OPTIONS}" for s in route.servers)

@@ -75,6 +75,37 @@ class MemberForm(forms.Form):
         return user
 
 
+class ForgotForm(forms.Form):
+    """Who lost the password."""
+
+    who = forms.CharField(
+        label="Username or e-mail",
+        max_length=254,
+        widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+
+
+class NewPasswordForm(forms.Form):
+    """A password, twice."""
+
+    password = forms.CharField(
+        label="New password",
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        strip=False,
+        help_text="At least 8 characters.",
+    )
+    again = forms.CharField(
+        label="Once more", widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False
+    )
+
+    def clean_again(self) -> str:
+        """The same as the first."""
+        again: str = self.cleaned_data["again"]
+        if again != self.cleaned_data.get("password", again):
+            raise forms.ValidationError("The two are not the same.")
+        return again
+
+
 class UserForm(forms.Form):
     """A new person (operators)."""
 

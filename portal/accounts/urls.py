@@ -14,5 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/tokens/<int:pk>/revoke", views.revoke, name="revoke"),
     path("teams/<slug:slug>/members", views.members, name="members"),
     path("teams/<slug:slug>/members/<int:pk>", views.member, name="member"),
+    path("accounts/password/reset/<slug:key>/<slug:token>/", views.new_password, name="new_password"),
     path("operator/users", views.users, name="users"),
+    path("operator/users/<int:pk>/password", views.password_link, name="password_link"),
 ]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from portal.accounts import actions
+from portal import mail
+from portal.accounts import actions, passwords
 from portal.accounts.access import actor_of, can, get_team, require_operator
-from portal.accounts.forms import SCOPES, MemberForm, TokenForm, UserForm
+from portal.accounts.forms import SCOPES, ForgotForm, MemberForm, NewPasswordForm, TokenForm, UserForm
 from portal.accounts.models import ApiToken, Membership, Role, User
-from portal.told import refused, told
+from portal.told import refused, sentence, told
 
 
 @login_required
@@ -125,7 +127,56 @@ def users(request: HttpRequest) -> HttpResponse:
         if form.is_valid():
             with told(request, f"{user.username} can sign in now. Give the person a team on the team’s own page."):
                 return redirect("accounts:users")
+    return _users_page(request, form)
+
+
+def _users_page(request: HttpRequest, form: UserForm, **more: object) -> HttpResponse:
     rows = User.objects.prefetch_related("memberships__team").order_by("username")
     page = Paginator(rows, 50).get_page(request.GET.get("page"))
-    context = {"form": form, "page": page, "section": "users"}
+    context = {"form": form, "page": page, "section": "users", "hours": passwords.VALID_HOURS, **more}
     return render(request, "operator/users.html", context, status=422 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def password_link(request: HttpRequest, pk: int) -> HttpResponse:
+    """A link that sets a person's new password (operators), shown once, in the answer that made it."""
+    actor = actor_of(request)
+    require_operator(actor)
+    person = get_object_or_404(User, pk=pk)
+    link = ""
+    with told(request):
+        link = passwords.make_link(actor, person)
+    response = _users_page(request, UserForm(), link=link, person=person)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_http_methods(["GET", "POST"])
+def forgot(request: HttpRequest) -> HttpResponse:
+    """Whoever lost the password asks for a link by mail; what is answered tells nobody who has an account."""
+    form = ForgotForm(request.POST or None)
+    asked = request.method == "POST" and mail.is_sent() and form.is_valid()
+    if asked:
+        passwords.ask_for_link(form.cleaned_data["who"])
+    context = {"form": form, "asked": asked, "mails": mail.is_sent(), "hours": passwords.VALID_HOURS}
+    return render(request, "account/password_forgot.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def new_password(request: HttpRequest, key: str, token: str) -> HttpResponse:
+    """Where a link leads: the new password, twice."""
+    form = NewPasswordForm(request.POST or None)
+    context: dict[str, object] = {"form": form}
+    try:
+        with transaction.atomic():
+            context["person"] = passwords.user_of_link(key, token)
+        if request.method == "POST" and form.is_valid():
+            with refused(form, "password"):
+                context["done"] = passwords.set_password(key, token, form.cleaned_data["password"])
+    except passwords.DeadLink as error:
+        context["dead"] = sentence(error)
+    status = 410 if "dead" in context else 422 if form.errors else 200
+    response = render(request, "account/password_new.html", context, status=status)
+    response["Cache-Control"] = "no-store"
+    return response

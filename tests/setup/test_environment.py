@@ -16,6 +16,7 @@ from scripts.state import State
 SECRETS = {
     "MOORAGE_ADMIN_PASSWORD": "correct-horse",
     "MOORAGE_DATABASE_URL": "postgresql://moorage:battery@127.0.0.1/moorage",
+    "MOORAGE_EMAIL_URL": "smtps://moorage:battery@mail.example.org",
 }
 
 READ_REDIS = {"web", "control", "worker", "agent"}

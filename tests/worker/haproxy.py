@@ -37,7 +37,8 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         headers = "".join(f"{k.lower()}: {v}\n" for k, v in self.headers.items())
-        body = f"{self.server.word}\n{headers}".encode()  # type: ignore[attr-defined]
+        came = f"connection: {self.client_address[1]}\n"
+        body = f"{self.server.word}\n{came}{headers}".encode()  # type: ignore[attr-defined]
         time.sleep(getattr(self.server, "slow_s", 0))
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import pwd
 import subprocess
@@ -171,6 +173,26 @@ def test_no_request_is_lost_over_fifty_switches(ingress: Host) -> None:
         old.__exit__(None, None, None)
     assert lost == []
     assert counted > 500
+
+
+def test_requests_share_a_connection_to_an_instance_whether_it_was_there_at_the_start_or_came_later(
+    ingress: Host,
+) -> None:
+    def connections() -> set[str]:
+        client = http.client.HTTPConnection("127.0.0.1", ingress.port, timeout=30)
+        with contextlib.closing(client):
+            found = set()
+            for _ in range(20):
+                client.request("GET", "/", headers={"Host": "hello.localhost"})
+                found.add(client.getresponse().read().decode().splitlines()[1])
+        return found
+
+    with serving("one") as one:
+        ingress.route(app("hello", one))
+        assert len(connections()) == 1
+        ingress.stop()
+        ingress.start()
+        assert len(connections()) == 1
 
 
 def test_a_restart_of_haproxy_brings_the_routes_back_from_the_files(ingress: Host) -> None:

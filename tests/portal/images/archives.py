@@ -9,13 +9,13 @@ import tarfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-from scripts.demo_image import build
+from scripts.demo_image import Contents, build
 
 
 def demo(*, size_mb: int = 0, tag: str = "hello:1.0", architecture: str = "amd64", crash: bool = False) -> bytes:
     """The demo image as Docker 25 and newer save it."""
     buffer = io.BytesIO()
-    build(buffer, tag=tag, size_mb=size_mb, architecture=architecture, crash=crash)
+    build(buffer, Contents(size_mb=size_mb, architecture=architecture, crash=crash), tag=tag)
     return buffer.getvalue()
 
 

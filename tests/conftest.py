@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from django.test import Client
 
     from portal.accounts.models import Team, User
     from portal.plans.models import Plan
+
+# What is found counts, not how long a busy machine takes to look for it.
+settings.register_profile("moorage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("moorage")
 
 
 @pytest.hookimpl(trylast=True)

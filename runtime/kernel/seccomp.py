@@ -10,7 +10,7 @@ from runtime.kernel.syscall_table import numbers
 
 ALLOW, LOG, KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x7FFF0000, 0x7FFC0000, 0x80000000, 0, 0x30000, 0x50000
 NOTIFY, TRACE = 0x7FC00000, 0x7FF00000
-AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # include/uapi/linux/audit.h
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003}  # include/uapi/linux/audit.h
 _X32_BIT = 0x40000000
 _ENOSYS = 38
 _LOAD, _AND, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
@@ -43,9 +43,29 @@ def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("<HBBI", code, yes, no, value)
 
 
-def build(rules: Mapping[str, Sequence[Rule]], default: int, *, machine: str, newer: int) -> bytes:
+def build(
+    rules: Mapping[str, Sequence[Rule]], default: int, *, machine: str, newer: int, also: Sequence[str] = ()
+) -> bytes:
     """The filter. `rules` are tried in order for each system call's name (names unknown to the machine are left out),
-    then `default`. Numbers above all known ones get `newer`; a foreign architecture ends the process; x32 is refused."""
+    then `default`. Numbers above all known ones get `newer`; x32 is refused. The same rules hold for system calls of the machines
+    in `also` (i386 beside x86_64); any other architecture ends the process."""
+    own = [_op(_JEQ, AUDIT_ARCH[machine], 1, 0), _op(_RET, KILL_PROCESS), _op(_LOAD, 0)]
+    if machine == "x86_64":
+        own += [_op(_JGE, _X32_BIT, 0, 1), _op(_RET, errno_action(_ENOSYS))]
+    programs = [b"".join(own) + _calls(rules, default, newer, machine)]
+    programs += [_op(_LOAD, 0) + _calls(rules, default, newer, other) for other in also]
+    head = b""
+    for number, other in enumerate(
+        also, start=1
+    ):  # a jump over what is left of the head, then over the programs before
+        left = 2 * (len(also) - number)
+        distance = left + sum(len(program) // 8 for program in programs[:number])
+        head += _op(_JEQ, AUDIT_ARCH[other], 0, 1) + _op(_JA, distance)
+    return _op(_LOAD, 4) + head + b"".join(programs)
+
+
+def _calls(rules: Mapping[str, Sequence[Rule]], default: int, newer: int, machine: str) -> bytes:
+    """From the number of the call, which is loaded."""
     table = numbers(machine)
     leaves = {table[name]: _leaf(found, default) for name, found in rules.items() if name in table}
     fallback = _op(_RET, default)
@@ -55,10 +75,7 @@ def build(rules: Mapping[str, Sequence[Rule]], default: int, *, machine: str, ne
         if leaf != starts[-1][1]:
             starts.append((number, leaf))
     starts.append((max(table.values()) + 1, _op(_RET, newer)))
-    head = [_op(_LOAD, 4), _op(_JEQ, AUDIT_ARCH[machine], 1, 0), _op(_RET, KILL_PROCESS), _op(_LOAD, 0)]
-    if machine == "x86_64":
-        head += [_op(_JGE, _X32_BIT, 0, 1), _op(_RET, errno_action(_ENOSYS))]
-    return b"".join(head) + _tree(starts)
+    return _tree(starts)
 
 
 def _tree(starts: Sequence[tuple[int, bytes]]) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 from runtime.errors import RuntimeFault
 from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import crew, handshake, program
+from runtime.oci import crew, handshake, program, scheduling
 from runtime.oci.session import Phase, Pipes, Session
 from runtime.oci.spec import Spec, User
 from runtime.oci.state import CONFIG, ExitRecord, State
@@ -126,7 +126,12 @@ class _Child:
         os.setsid()
         if not isinstance(handshake.receive(sock)[0], handshake.Mapped):
             return
+        affinity = wanted.exec_cpu_affinity
+        if affinity and affinity.initial:
+            os.sched_setaffinity(0, scheduling.cpus(affinity.initial))
         program.enter_groups(self.doors)
+        if affinity and affinity.final:
+            os.sched_setaffinity(0, scheduling.cpus(affinity.final))
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # before anybody inside can see this process
         os.setns(self.init, self.flags)
         namespaces.become_root()

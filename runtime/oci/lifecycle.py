@@ -105,7 +105,7 @@ def create(  # noqa: PLR0913  one call makes a container
             crew.order(bundle, streams, complete, standalone)
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
-            resources = limits.resources_of(spec.linux.resources)
+            resources = limits.resources_of(spec.linux.resources, cgroups.version)
             groups.callback(remove_group, cgroups, path)
             _make_group(cgroups, path, resources)
         with step("2 network"):

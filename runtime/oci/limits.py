@@ -6,13 +6,17 @@ from dataclasses import replace
 
 from runtime.kernel.cgroups import UNLIMITED, DeviceRate, DeviceRule, Resources
 from runtime.kernel.loop import LOOP_MAJOR
+from runtime.oci import limitfiles
 from runtime.oci.spec_resources import NO_DEVICE, BlockIO, LinuxResources
 
 DEFAULT_SHARES = 1024
 
 
-def resources_of(spec: LinuxResources) -> Resources:
-    """What the spec asks for. A swap limit below the memory limit means no swap."""
+def resources_of(spec: LinuxResources, version: int = 0) -> Resources:
+    """What the spec asks for. A swap limit below the memory limit means no swap.
+
+    With the host's `version` what the engine's containers never have is in it too, as files (limitfiles.py).
+    """
     memory, cpu = spec.memory, spec.cpu
     found = Resources(
         devices=tuple(
@@ -21,6 +25,7 @@ def resources_of(spec: LinuxResources) -> Resources:
         io=tuple(r for r in _rates(spec.block_io) if (r.major, r.minor) != NO_DEVICE),
         pids=None if spec.pids is None else (spec.pids.limit if spec.pids.limit > 0 else UNLIMITED),
         oom_group=True,
+        files=limitfiles.of(spec, version) if version else (),
     )
     if memory and memory.limit:
         swap = None if memory.swap is None else UNLIMITED if memory.swap < 0 else max(0, memory.swap - memory.limit)

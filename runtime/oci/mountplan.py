@@ -15,7 +15,7 @@ from typing import Protocol
 
 from runtime.kernel import mounts
 from runtime.kernel.cgroups import Cgroups
-from runtime.kernel.cgroups.v1 import V1
+from runtime.kernel.cgroups.v1 import CONTROLLERS, V1
 from runtime.kernel.cgroups.v2 import V2
 from runtime.kernel.syscalls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from runtime.oci import copyup, mountoptions
@@ -170,7 +170,7 @@ class CgroupView:
         top = mounts.make("tmpfs", ("mode=755", "size=0"), self.attrs & ~MOUNT_ATTR_RDONLY)
         names: dict[Path, list[str]] = {}
         for controller, mount in cgroups.mounts.items():
-            if not self.group or (mount / self.group).is_dir():
+            if (mount / self.group).is_dir() if self.group else controller in CONTROLLERS:
                 names.setdefault(mount, []).append(controller)
         for controllers in names.values():
             folder = ",".join(sorted(controllers))

@@ -29,6 +29,9 @@ def check(process: Process, personality: Personality | None) -> None:
         _known("process.scheduler.policy", scheduler.policy, _POLICIES)
         for flag in scheduler.flags:
             _known("process.scheduler.flags", flag, _FLAGS)
+    if process.exec_cpu_affinity:
+        for text in (process.exec_cpu_affinity.initial, process.exec_cpu_affinity.final):
+            cpus(text or "0")
     if io:
         _known("process.ioPriority.class", io.scheduling_class, _IO_CLASSES)
         if not 0 <= io.priority <= _MAX_IO_PRIORITY:
@@ -44,6 +47,17 @@ def check(process: Process, personality: Personality | None) -> None:
 def _known(name: str, word: str, table: dict[str, int]) -> None:
     if word not in table:
         raise SpecFault(f"{name} is {word!r}.", f"There are {', '.join(table)}.")
+
+
+def cpus(text: str) -> set[int]:
+    """The CPUs of a list like "0-3,7"; raises SpecFault."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise SpecFault(f"{text!r} is no list of CPUs.", "Give one like 0-3,7.")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 def apply(process: Process, personality: Personality | None) -> None:

@@ -33,8 +33,11 @@ DANGEROUS = frozenset(_DANGEROUS.split())
 _CONDITIONAL = frozenset(("clone", "socket", "personality"))
 
 NOTIFY = "SCMP_ACT_NOTIFY"
+_OTHERS = tuple(f"SCMP_ARCH_{name}" for name in ("MIPS", "PPC", "S390", "PARISC", "RISCV", "LOONGARCH", "M68K", "SH"))
 OPERATORS = tuple(f"SCMP_CMP_{op}" for op in ("EQ", "NE", "GT", "GE", "LT", "LE", "MASKED_EQ"))
-ARCHES = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_AARCH64": "aarch64"}
+ARCHES = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_X86": "i386", "SCMP_ARCH_AARCH64": "aarch64"}
+# Profiles for all machines name these too; their calls are refused (x32) or end the process, whatever the rules say.
+_WITHOUT_TABLE = ("SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_NATIVE")
 _NEW_LISTENER = 1 << 3
 FLAGS = {  # include/uapi/linux/seccomp.h
     "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
@@ -95,7 +98,12 @@ def program(profile: Seccomp, machine: str = os.uname().machine) -> bytes:
     default_action = _action(profile.default_action, profile.default_errno_ret)
     refuses = profile.default_action == "SCMP_ACT_ERRNO"
     newer = seccomp.errno_action(_ENOSYS) if refuses else default_action
-    return seccomp.build(rules, default_action, machine=machine, newer=newer)
+    return seccomp.build(rules, default_action, machine=machine, newer=newer, also=_beside(profile, machine))
+
+
+def _beside(profile: Seccomp, machine: str) -> tuple[str, ...]:
+    """Machines whose programs this one runs too, of those the profile names."""
+    return ("i386",) if machine == "x86_64" and "SCMP_ARCH_X86" in profile.architectures else ()
 
 
 def install(profile: Seccomp) -> int:
@@ -113,6 +121,9 @@ def check(profile: Seccomp) -> None:
     for name in profile.flags:
         if name not in FLAGS:
             raise SpecFault(f"linux.seccomp.flags has {name!r}.", f"There are {', '.join(FLAGS)}.")
+    for name in profile.architectures:
+        if name not in ARCHES and name not in _WITHOUT_TABLE and not name.startswith(_OTHERS):
+            raise SpecFault(f"linux.seccomp.architectures has {name!r}.", f"There are {', '.join(ARCHES)}.")
     notified = {name for entry in profile.syscalls if entry.action == NOTIFY for name in entry.names}
     if profile.default_action == NOTIFY or notified & _OWN:
         raise SpecFault(

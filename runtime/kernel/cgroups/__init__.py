@@ -22,6 +22,11 @@ class CgroupFault(RuntimeFault):
     """A control group could not be made, limited or removed."""
 
 
+def lacks(name: str) -> CgroupFault:
+    """The kernel has no such file."""
+    return CgroupFault(f"This kernel's control groups have no {name}.", "Leave that limit out.")
+
+
 def below_use(what: str, used_bytes: int, limit_bytes: int) -> CgroupFault:
     """The refusal of a limit on memory that is lower than what cannot be given back."""
     return CgroupFault(
@@ -67,7 +72,8 @@ class Resources:
     """Limits of one group. None leaves a value as it is, -1 (UNLIMITED) lifts the limit.
 
     `swap_bytes` is swap alone, beside `memory_bytes`. `cpu_weight` is v2's, 1 to 10,000 with 100 the default, converted for
-    v1. `oom_group` lets the kernel end the whole group at once when it is out of memory (v2 only).
+    v1. `oom_group` lets the kernel end the whole group at once when it is out of memory (v2 only). `files` are further ones of
+    this host's version by name, with what is written: CgroupFault where the kernel has none.
     """
 
     cpu_quota_us: int | None = None
@@ -82,6 +88,7 @@ class Resources:
     io: tuple[DeviceRate, ...] = ()
     devices: tuple[DeviceRule, ...] = ()
     oom_group: bool = False
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,20 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from runtime.kernel.cgroups import CgroupFault, DeviceRate, DeviceRule, Offers, Resources, Sample, below_use, files
+from runtime.kernel.cgroups import (
+    CgroupFault,
+    DeviceRate,
+    DeviceRule,
+    Offers,
+    Resources,
+    Sample,
+    below_use,
+    files,
+    lacks,
+)
 
 CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "blkio", "devices", "freezer")
+FURTHER = ("cpuset", "hugetlb", "net_cls", "net_prio", "rdma")  # groups are made there only for who is limited by them
 NEEDED = ("cpu", "memory", "pids")
 _THROTTLES = (
     ("read_bps", "read_bps"),
@@ -28,7 +39,7 @@ def find(mountinfo: Path) -> V1:
         left, _, right = line.partition(" - ")
         kind, _source, options = right.split(" ", 2)
         if kind == "cgroup":
-            mounts.update(dict.fromkeys(set(options.split(",")) & {*CONTROLLERS, "cpuset"}, Path(left.split()[4])))
+            mounts.update(dict.fromkeys(set(options.split(",")) & {*CONTROLLERS, *FURTHER}, Path(left.split()[4])))
     missing = [name for name in NEEDED if name not in mounts]
     if missing:
         raise CgroupFault(
@@ -60,7 +71,7 @@ class V1:
         )
 
     def create(self, path: str, resources: Resources) -> None:
-        """See Cgroups.create. The cpuset hierarchy is used only when CPUs or memory nodes are named."""
+        """See Cgroups.create."""
         for root in self._roots:
             try:
                 os.mkdir(f"{root}/{path}")  # noqa: PTH102  a start waits for it, and mostly only the last part is missing
@@ -69,9 +80,11 @@ class V1:
         self.set_limits(path, resources)
 
     def _folders(self, path: str) -> list[Path]:
-        cpuset = self.mounts.get("cpuset")
-        own = [cpuset / path] if cpuset and (cpuset / path).is_dir() else []
+        own = [folder for root in self._further() if (folder := root / path).is_dir()]
         return [*(root / path for root in self._roots), *own]
+
+    def _further(self) -> list[Path]:
+        return [root for name in FURTHER if (root := self.mounts.get(name)) and root not in self._roots]
 
     def attach(self, path: str, pid: int) -> None:
         """See Cgroups.attach."""
@@ -99,8 +112,17 @@ class V1:
             files.write(self._file(path, "pids.max"), "max" if r.pids <= 0 else r.pids)
         for rate in r.io:
             self._set_rate(path, rate)
+        for name, text in r.files:
+            self._write_further(path, name, text)
         if r.devices and "devices" in self.mounts:
             self._set_devices(path, r.devices)
+
+    def _write_further(self, path: str, name: str, text: str) -> None:
+        root = self.mounts.get(name.split(".", 1)[0])
+        if root is None or not (root / name).exists():
+            raise lacks(name)
+        (root / path).mkdir(parents=True, exist_ok=True)
+        files.write(root / path / name, text)
 
     def _set_quota(self, path: str, quota_us: int, period_us: int) -> None:
         quota = self._file(path, "cpu.cfs_quota_us")
@@ -240,7 +262,7 @@ class V1:
 
     def remove(self, path: str) -> None:
         """See Cgroups.remove. Without memory.force_empty page cache would pin the group as a dying one."""
-        roots = [*self._roots, *([self.mounts["cpuset"]] if "cpuset" in self.mounts else [])]
+        roots = [*self._roots, *self._further()]
         stuck = [str(root / path) for root in roots if not files.remove_tree(root / path, _force_empty)]
         if stuck:
             raise CgroupFault(f"The groups {', '.join(stuck)} still hold processes.", "End them, then remove again.")

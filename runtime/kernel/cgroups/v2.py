@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.kernel.cgroups import CgroupFault, Offers, Resources, Sample, below_use, devices, files
+from runtime.kernel.cgroups import CgroupFault, Offers, Resources, Sample, below_use, devices, files, lacks
 
-CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
+CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset", "hugetlb", "rdma")
 NEEDED = ("cpu", "memory", "pids")
 
 
@@ -91,6 +91,10 @@ class V2:
         _set_cpu(folder, r)
         if r.io and (folder / "io.max").exists():
             _set_io(folder, r)
+        for name, text in r.files:
+            if not (folder / name).exists():
+                raise lacks(name)
+            files.write(folder / name, text)
         if r.oom_group:
             files.write(folder / "memory.oom.group", 1)
         if r.devices:

@@ -34,7 +34,8 @@ def update(store: Store, options: argparse.Namespace, _log: Log) -> int:
     if state is None or status not in ("created", "running", "paused") or not state.cgroup:
         raise CommandFault(f"The container {container.id} is {status} and has no limits to change.")
     wanted = decode(LinuxResources, _asked(options), "resources")
-    detect().set_limits(state.cgroup, replace(limits.resources_of(wanted), oom_group=False))
+    cgroups = detect()
+    cgroups.set_limits(state.cgroup, replace(limits.resources_of(wanted, cgroups.version), oom_group=False))
     spec = container.spec()
     kept = {
         name: getattr(wanted, name) or getattr(spec.linux.resources, name)

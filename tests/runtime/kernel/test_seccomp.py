@@ -125,3 +125,18 @@ def test_rules_of_one_call_are_tried_in_order_and_numbers_apart_stay_apart() -> 
 def test_an_action_that_is_not_supported_is_named() -> None:
     with pytest.raises(RuntimeFault, match="SCMP_ACT_ASK"):
         seccomp_profile.program(Seccomp(default_action="SCMP_ACT_ASK"))
+
+
+def test_a_profile_may_hold_for_32_bit_programs_too_each_by_its_own_numbers() -> None:
+    profile = Seccomp(
+        default_action="SCMP_ACT_ALLOW",
+        architectures=("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
+        syscalls=(SeccompSyscall(names=("mkdir", "socketcall"), action="SCMP_ACT_ERRNO", errno_ret=13),),
+    )
+    program = seccomp_profile.program(profile, "x86_64")
+    refused = seccomp.errno_action(13)
+    for machine, names in (("x86_64", {"mkdir"}), ("i386", {"mkdir", "socketcall"})):
+        table, arch = numbers(machine), seccomp.AUDIT_ARCH[machine]
+        assert {name for name, number in table.items() if run(program, number, arch=arch) == refused} == names
+    assert run(program, 1, arch=seccomp.AUDIT_ARCH["aarch64"]) == seccomp.KILL_PROCESS
+    assert len(program) // 8 < 4096  # BPF_MAXINSNS

@@ -254,6 +254,16 @@ def test_exec(room: Room) -> None:
     assert Path(f"/proc/{pid_file.read_text()}/cmdline").read_bytes() == b"sleep\x00601\x00"
 
 
+def test_exec_on_cpus_of_its_own(room: Room) -> None:
+    name = room.started(room.config("sleep", "600"))
+    process = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"]}
+    for affinity in ({"initial": "0-1", "final": "1"}, {"initial": "1"}):
+        (room.folder / "process").write_text(json.dumps(process | {"execCPUAffinity": affinity}))
+        assert room.said("exec", "--process", room.folder / "process", name).split()[1] == "1"
+    (room.folder / "process").write_text(json.dumps(process | {"execCPUAffinity": {"final": "one"}}))
+    assert "no list of CPUs" in room.call("exec", "--process", room.folder / "process", name).stderr
+
+
 def test_descriptors_are_handed_on_by_number(room: Room) -> None:
     config = room.config("sh", "-c", "cat <&3; cat <&5; ls /proc/self/fd | tr '\\n' ' '")
     bundle = room.bundle(config)

@@ -65,6 +65,11 @@ def make_private() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
+def receive_only() -> None:
+    """Let what the host mounts be seen here, and nothing that is mounted here be seen there."""
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+
+
 def open_inside(root_fd: int, path: str, *, flags: int = os.O_PATH) -> int:
     """Open `path` as a process whose root is `root_fd` would; raises OSError.
 

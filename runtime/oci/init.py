@@ -226,6 +226,8 @@ def _clone_into(work: _Work, group: int | None) -> None:
 
 def _mount(work: _Work, spec: Spec, staged: stage.Stage | None, ahead: stage.Plan) -> None:
     root = work.handed.pop("root")
+    if not spec.linux.namespace("user"):  # for another user namespace the kernel has done so
+        mounts.receive_only()
     mounts.attach_root(root)
     if staged:
         staged.move_below(root)

@@ -17,6 +17,7 @@ from tests.runtime.root.oci_command.conftest import RUNTIME, Room
 pytestmark = pytest.mark.root
 
 
+@pytest.mark.vm
 def test_a_container_goes_through_its_states(room: Room) -> None:
     pid_file = room.folder / "pid"
     config = room.config("sleep", "600") | {"annotations": {"org.example": "yes"}}
@@ -130,6 +131,7 @@ def test_list_and_ps(room: Room) -> None:
     assert room.said("list", "-q").split() == []
 
 
+@pytest.mark.vm
 def test_kill_all_and_a_shared_pid_namespace(room: Room) -> None:
     config = room.config("sh", "-c", "sleep 600 & sleep 601 & wait")
     config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "pid"]
@@ -145,6 +147,7 @@ def test_kill_all_and_a_shared_pid_namespace(room: Room) -> None:
     room.said("delete", "--force", name)
 
 
+@pytest.mark.vm
 def test_update_events_and_groups(room: Room) -> None:
     config = room.config("sleep", "600")
     config["linux"]["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}
@@ -165,6 +168,19 @@ def test_without_a_manager_it_stays_in_the_callers_group(room: Room) -> None:
     said = room.said("--cgroup-manager", "disabled", "run", "--bundle", bundle, "c1")
     assert "/" in said
     assert detect().list(room.top) == []
+
+
+@pytest.mark.vm
+def test_nothing_is_mounted_on_a_host_whose_mounts_are_shared(room: Room) -> None:
+    """As systemd makes them; pivot_root(2) refuses such a root too."""
+    bundle = room.bundle(room.config("true"))
+    script = 'shared=$(grep -c " / / .* shared:" /proc/self/mountinfo); "$@" && echo "$shared $(grep -c rootfs /proc/self/mountinfo)"'
+    command = ("unshare", "--mount", "--propagation", "shared", "sh", "-c", script, "sh")
+    done = subprocess.run(
+        [*command, RUNTIME, "--root", str(room.states), "run", "--bundle", str(bundle), "c1"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "1 0\n", done.stderr
 
 
 def test_the_interpreter_cannot_be_overwritten_from_inside(room: Room) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 from runtime.errors import RuntimeFault
@@ -198,6 +199,8 @@ def _enter_groups(work: _Work, groups: list[int], spec: Spec) -> None:
         syscalls.join_session_keyring()
     if "cgroup" in work.plan.made:
         os.unshare(syscalls.CLONE_NEWCGROUP)
+    elif path := work.plan.joined_path("cgroup"):
+        namespaces.join(Path(path), "cgroup")
     if spec.hostname:
         socket.sethostname(spec.hostname)
     if spec.domainname:

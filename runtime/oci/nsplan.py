@@ -58,12 +58,16 @@ class NamespacePlan:
         return ("cgroup", "pid") if self.two_steps else ("cgroup",)
 
     def enter(self) -> None:
-        """Join and unshare. The user namespace comes last as long as the host's rights reach the others, else first."""
+        """Join and unshare. The user namespace comes last as long as the host's rights reach the others, else first.
+
+        A cgroup namespace is joined later, in the group: from inside it the way there could not be seen (`joined_path`).
+        """
         late = []
         user = ""
         for kind, path in self.joined:
             if kind == "user":
                 user = path
+            if kind in ("user", "cgroup"):
                 continue
             try:
                 namespaces.join(Path(path), kind)
@@ -75,6 +79,10 @@ class NamespacePlan:
         for kind, path in late:
             namespaces.join(Path(path), kind)
         os.unshare(namespaces.flags(kind for kind in self.made if kind not in ("cgroup", "pid")))
+
+    def joined_path(self, kind: str) -> str:
+        """Where a namespace to join is; "" for none."""
+        return dict(self.joined).get(kind, "")
 
 
 class _AlreadyThere(Exception):

@@ -56,7 +56,6 @@ def test_namespaces_of_another_are_joined(room: Room) -> None:
     assert said[6:] == ["0", "sleep"]
 
 
-@pytest.mark.vm
 def test_a_user_namespace_has_its_ids_and_lent_devices(room: Room) -> None:
     config = mapped(room.config("sh", "-c", "cat /proc/self/uid_map; stat -c '%t:%T %u' /dev/null /dev/mine; id -u"))
     config["linux"]["devices"] = [
@@ -146,7 +145,6 @@ def test_ids_of_a_bind_are_mapped_when_asked(room: Room) -> None:
     assert room.said("run", "--bundle", bundle, "c1").split() == ["65534", "0", "1000"]
 
 
-@pytest.mark.vm
 def test_hooks_run_in_their_order_with_the_state(room: Room) -> None:
     log = room.folder / "hooks"
     script = room.folder / "hook"
@@ -208,7 +206,6 @@ def read_all(fd: int) -> str:
             return text.decode()
 
 
-@pytest.mark.vm
 def test_a_terminal_goes_to_the_console_socket(room: Room, console: socket.socket) -> None:
     config = room.config("sh", "-c", "tty; stty size; echo on; ls -l /dev/console")
     config["process"] |= {"terminal": True, "consoleSize": {"height": 41, "width": 123}}
@@ -228,7 +225,6 @@ def test_exec_takes_a_terminal_too(room: Room, console: socket.socket) -> None:
     assert "/dev/pts/0" in read_all(received(console))
 
 
-@pytest.mark.vm
 def test_exec(room: Room) -> None:
     name = room.started(room.config("sleep", "600"))
     done = room.call(

@@ -17,7 +17,6 @@ from tests.runtime.root.oci_command.conftest import RUNTIME, Room
 pytestmark = pytest.mark.root
 
 
-@pytest.mark.vm
 def test_a_container_goes_through_its_states(room: Room) -> None:
     pid_file = room.folder / "pid"
     config = room.config("sleep", "600") | {"annotations": {"org.example": "yes"}}
@@ -131,7 +130,6 @@ def test_list_and_ps(room: Room) -> None:
     assert room.said("list", "-q").split() == []
 
 
-@pytest.mark.vm
 def test_kill_all_and_a_shared_pid_namespace(room: Room) -> None:
     config = room.config("sh", "-c", "sleep 600 & sleep 601 & wait")
     config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "pid"]
@@ -170,7 +168,6 @@ def test_without_a_manager_it_stays_in_the_callers_group(room: Room) -> None:
     assert detect().list(room.top) == []
 
 
-@pytest.mark.vm
 def test_nothing_is_mounted_on_a_host_whose_mounts_are_shared(room: Room) -> None:
     """As systemd makes them; pivot_root(2) refuses such a root too."""
     bundle = room.bundle(room.config("true"))

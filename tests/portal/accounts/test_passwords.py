@@ -139,8 +139,10 @@ def test_a_link_comes_by_mail_and_nobody_learns_who_has_an_account(people: Peopl
         for answer in (Client().post("/accounts/password/reset/", {"who": who}) for who in ("dan@example.org", "eve"))
     )
     assert known == unknown and "Look into your mail" in known
-    task = json.loads(queue.blpop([CONTROL_QUEUE], timeout=20)[1])  # type: ignore[index]
-    assert task["headers"]["task"] == TASK_MAIL_LINK and task["headers"]["argsrepr"] == f"[{people.developer.pk}]"
+    headers: dict[str, Any] = {}
+    while headers.get("task") != TASK_MAIL_LINK:  # other tests' hints may still be on their way
+        headers = json.loads(queue.blpop([CONTROL_QUEUE], timeout=20)[1])["headers"]  # type: ignore[index]
+    assert headers["argsrepr"] == f"[{people.developer.pk}]"
     mail_password_link(people.developer.pk)
     mail = message_from_string(mails[0], policy=default)
     assert mail["To"] == "dan@example.org"

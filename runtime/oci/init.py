@@ -201,6 +201,11 @@ def _enter_groups(work: _Work, groups: list[int], spec: Spec) -> None:
         os.unshare(syscalls.CLONE_NEWCGROUP)
     elif path := work.plan.joined_path("cgroup"):
         namespaces.join(Path(path), "cgroup")
+    _settle_in(work, spec)
+
+
+def _settle_in(work: _Work, spec: Spec) -> None:
+    """Names, and parameters of the namespaces that are its own."""
     if spec.hostname:
         socket.sethostname(spec.hostname)
     if spec.domainname:

@@ -164,6 +164,8 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
         resources=linux_resources(host.resources, device),
         readonly=host.read_only,
         no_new_privileges=host.no_new_privileges,
+        terminal=record.config.tty,
+        console_size=host.console_size,
         capabilities=capabilities(record),
         rlimits=tuple(Rlimit(type=f"RLIMIT_{n.upper()}", soft=soft, hard=hard) for n, soft, hard in host.ulimits),
         binds=tuple(binds),

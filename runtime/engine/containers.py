@@ -81,8 +81,6 @@ class Containers:
     def _check(self, request: CreateRequest) -> None:
         """What only this engine's state can refuse: a network that is not there, a bind, a size above the largest."""
         host, core = request.host, self._core
-        if request.config.tty:
-            raise Invalid("Terminals (-t) are not offered yet.", "Run the container without -t; -i works.")
         if host.network_mode not in ("default", "none", "host") and not host.network_mode.startswith("container:"):
             try:
                 core.networks.get(host.network_mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Exec:
     stdout: bool
     stderr: bool
     attach: Path
+    tty: bool = False
+    console_size: tuple[int, int] = (0, 0)
     no_new_privileges: bool | None = None
     started: bool = False
     running: bool = False
@@ -75,16 +78,13 @@ class Execs:
         f = Fields(body, "body")
         if f.flag("Privileged") and not self._core.config.trusted:
             raise Forbidden("A privileged exec is refused.", "Only an engine started with --trusted grants it.")
-        if f.flag("Tty"):
-            raise Invalid("Terminals (-t) are not offered yet.", "Run exec without -t; -i works.")
         args = f.texts("Cmd") or ()
         if not args or not args[0]:
             raise Invalid("No exec command specified.")
         process = container.record.process
         identity = secrets.token_hex(32)
-        env = environment(
-            process.env, f.texts("Env", limit=4096) or (), container.record.config.hostname or container.short
-        )
+        name, tty = container.record.config.hostname or container.short, f.flag("Tty")
+        env = environment(process.env, f.texts("Env", limit=4096) or (), name, tty=tty)
         found = Exec(
             id=identity,
             container=container,
@@ -96,6 +96,8 @@ class Execs:
             stdout=f.flag("AttachStdout"),
             stderr=f.flag("AttachStderr"),
             attach=self._core.config.run / "attach" / f"x{identity[:11]}.sock",
+            tty=tty,
+            console_size=f.console_size(),
         )
         self._all[identity] = found
         self._trim()
@@ -124,12 +126,29 @@ class Execs:
             stdin=found.stdin,
             detach=detach,
             no_new_privileges=found.no_new_privileges,
+            terminal=found.tty,
+            console_size=found.console_size,
         )
         try:
             found.launched = await self._core.launcher.exec(request)
         except StartFailed as error:
             raise self._failed(found, error) from error
+        await self._resize_to(found, request.console_size)
         return found.launched
+
+    async def _resize_to(self, found: Exec, known: tuple[int, int]) -> None:
+        """Give the terminal the size it was asked to have since it was said to have the `known` one."""
+        while found.launched and found.console_size != known:
+            known = found.console_size
+            with suppress(OSError):  # it has ended meanwhile
+                await found.launched.resize(*known)
+
+    async def resize(self, found: Exec, height: int, width: int) -> None:
+        """Say how many characters its terminal has; before the start it is what it will begin with. Raises Conflict."""
+        if found.exit_code is not None:
+            raise Conflict(f"exec {found.id[:12]} has ended.")
+        known, found.console_size = found.console_size, (height, width)
+        await self._resize_to(found, known)
 
     async def run(self, found: Exec) -> None:
         """Open the gate and watch for the end. Raises ExecFailed."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from runtime.engine.errors import Invalid
 
+MAX_CONSOLE = 0xFFFF  # struct winsize has 16 bits for each
+
 
 class Fields:
     """A JSON object under inspection. `where` is how it is called in refusals. A null counts as absent, as in Docker."""
@@ -46,6 +48,16 @@ class Fields:
         if not low <= value <= high:
             raise Invalid(f"{self.where}.{key} is {value}; it must be {low} to {high}.")
         return value
+
+    def console_size(self) -> tuple[int, int]:
+        """`ConsoleSize`: a terminal's height and width in characters, zeros when absent."""
+        value = self.data.get("ConsoleSize")
+        if value is None:
+            return 0, 0
+        if not isinstance(value, list) or len(value) != 2:
+            raise self._wrong("ConsoleSize", "a list of height and width", value)
+        sides = Fields(dict(zip(("height", "width"), value, strict=True)), f"{self.where}.ConsoleSize")
+        return sides.integer("height", low=0, high=MAX_CONSOLE), sides.integer("width", low=0, high=MAX_CONSOLE)
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         """A boolean."""

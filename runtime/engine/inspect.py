@@ -85,7 +85,7 @@ def host_config(host: HostConfig) -> dict[str, Any]:
         "AutoRemove": host.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": None,
-        "ConsoleSize": [0, 0],
+        "ConsoleSize": list(host.console_size),
         "CapAdd": list(host.cap_add) or None,
         "CapDrop": list(host.cap_drop) or None,
         "CgroupnsMode": "private",

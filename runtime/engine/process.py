@@ -24,7 +24,7 @@ def merge(config: ContainerConfig, image: ImageConfig, hostname: str) -> Process
     ports = dict.fromkeys((*plain_ports(image.exposed_ports), *config.exposed_ports))
     return Process(
         args=args,
-        env=environment(image.env, config.env, hostname),
+        env=environment(image.env, config.env, hostname, tty=config.tty),
         cwd=config.workdir or image.working_dir or "/",
         user=config.user or image.user,
         stop_signal=config.stop_signal or image.stop_signal or "SIGTERM",
@@ -33,9 +33,9 @@ def merge(config: ContainerConfig, image: ImageConfig, hostname: str) -> Process
     )
 
 
-def environment(image: tuple[str, ...], asked: tuple[str, ...], hostname: str) -> tuple[str, ...]:
-    """PATH and HOSTNAME first, then the image's, then what was asked for; the last of a name wins. `NAME` alone removes it."""
-    found = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
+def environment(image: tuple[str, ...], asked: tuple[str, ...], hostname: str, *, tty: bool = False) -> tuple[str, ...]:
+    """PATH and HOSTNAME first, TERM for a terminal, then the image's, then what was asked for; the last of a name wins. `NAME` alone removes it."""
+    found = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname} | ({"TERM": "xterm"} if tty else {})
     for entry in (*image, *asked):
         name, sep, value = entry.partition("=")
         if sep:

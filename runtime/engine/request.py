@@ -96,6 +96,7 @@ class HostConfig:
     oom_score_adj: int = 0
     ulimits: tuple[tuple[str, int, int], ...] = ()
     sysctls: dict[str, str] = field(default_factory=dict)
+    console_size: tuple[int, int] = (0, 0)  # height and width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +263,7 @@ def _host(f: Fields, *, trusted: bool) -> HostConfig:
         oom_score_adj=f.integer("OomScoreAdj", low=-1000, high=1000),
         ulimits=tuple(_ulimit(u) for u in f.objects("Ulimits", limit=16)),
         sysctls=_sysctls(f.mapping("Sysctls", limit=64, each=256), trusted=trusted),
+        console_size=f.console_size(),
     )
 
 

@@ -1,6 +1,7 @@
 """The attach socket of a monitor: clients see the output as Docker's framed stream and may write to stdin.
 
-A client's first line is JSON, `{"stdin": bool, "stdout": bool, "stderr": bool}` or `{"log": {…}}`, answered by `{"ok": true}`.
+A client's first line is JSON, `{"stdin": bool, "stdout": bool, "stderr": bool, "raw": bool}` (raw is without frames), `{"log": {…}}`
+or `{"size": [height, width]}`, answered by `{"ok": true}`.
 Buffers are bounded. With `lossless` (exec, which has no log) output waits for its clients; else a slow client misses some and
 is told how much.
 """
@@ -31,6 +32,7 @@ class Client:
         self.ready = False
         self.streams: frozenset[int] = frozenset()
         self.stdin = False
+        self.raw = False
         self.reading = True
         self.out = bytearray()
         self.skipped = 0
@@ -55,13 +57,13 @@ class Attach:
         handlers: dict[int, Callable[[int], None]],
         *,
         lossless: bool,
-        on_log: Callable[[dict[str, Any]], None],
+        on_order: Callable[[dict[str, Any]], None],
     ) -> None:
         self._path = path
         self._epoll = epoll
         self._handlers = handlers
         self._lossless = lossless
-        self._on_log = on_log
+        self._on_order = on_order
         self.clients: dict[int, Client] = {}
         self.seen = 0
         self.stdin_fd = -1
@@ -74,6 +76,13 @@ class Attach:
         os.chmod(path, 0o600)  # noqa: PTH101  (pathlib costs each monitor memory)
         self._listener.listen(_LISTEN)
         self._watch(self._listener.fileno(), self._accept)
+
+    def take_terminal(self, fd: int) -> None:
+        """Input goes to a terminal, which no client's leaving closes: its end is a key."""
+        self.stdin_once = False
+        if self.stdin_fd >= 0:
+            os.close(self.stdin_fd)
+            self.stdin_fd = os.dup(fd)
 
     def _watch(self, fd: int, handler: Callable[[int], None], events: int = _IN) -> None:
         self._handlers[fd] = handler
@@ -133,13 +142,11 @@ class Attach:
             return
         try:
             wanted = json.loads(line)
-            log = wanted.get("log")
-        except (ValueError, AttributeError):
+            self._on_order(wanted)
+        except (ValueError, TypeError, AttributeError):
             raise ConnectionResetError from None
-        if log is not None:
-            self._on_log(log)
         client.streams = frozenset(n for n, name in ((1, "stdout"), (2, "stderr")) if wanted.get(name))
-        client.stdin = bool(wanted.get("stdin"))
+        client.stdin, client.raw = bool(wanted.get("stdin")), bool(wanted.get("raw"))
         client.ready = True
         self.seen += bool(client.streams)
         client.queue(b'{"ok": true}\n')
@@ -181,7 +188,7 @@ class Attach:
                 continue
             frame = frame or _frame(stream, chunk)
             try:
-                client.queue(frame)
+                client.queue(chunk if client.raw else frame)
                 self._interest(client)
             except OSError:
                 self.drop(client)
@@ -190,7 +197,7 @@ class Attach:
         if client.skipped and len(client.out) < CLIENT_BYTES // 2:
             sentence = f"\n[{client.skipped} bytes of output left out: this reader is too slow; the log has them]\n"
             client.skipped = 0
-            client.out += _frame(2, sentence.encode())
+            client.out += sentence.encode() if client.raw else _frame(2, sentence.encode())
 
     def backlogged(self) -> bool:
         """Whether output should wait: a client of a lossless stream has not read what it got."""

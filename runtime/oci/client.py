@@ -103,7 +103,14 @@ class Launched:
 
     async def set_log(self, log: LogOptions) -> None:
         """Change log limits of a running container. Raises OSError when the monitor has gone."""
-        _reader, writer = await _greet(self.attach, {"log": asdict(log)})
+        await self._tell({"log": asdict(log)})
+
+    async def resize(self, height: int, width: int) -> None:
+        """Say how many characters its terminal has, if it has one. Raises OSError when the monitor has gone."""
+        await self._tell({"size": [height, width]})
+
+    async def _tell(self, order: dict[str, Any]) -> None:
+        _reader, writer = await _greet(self.attach, order)
         writer.close()
         await writer.wait_closed()
 
@@ -334,13 +341,15 @@ def adopt(bundle: Path) -> Launched | None:
     return Launched(ready, pidfd, bundle / EXIT, None, Path(state.attach))
 
 
-async def attach_stream(path: Path, *, stdin: bool, stdout: bool, stderr: bool) -> tuple[StreamReader, StreamWriter]:
+async def attach_stream(
+    path: Path, *, stdin: bool, stdout: bool, stderr: bool, raw: bool = False
+) -> tuple[StreamReader, StreamWriter]:
     """Connect to a monitor's attach socket: (reader, writer), acknowledged, so that nothing after it is missed.
 
-    What is read is Docker's framed stream (byte 0: 1 stdout, 2 stderr; bytes 4 to 7 length, big endian); what is written
-    is stdin, closed by `write_eof`.
+    What is read is Docker's framed stream (byte 0: 1 stdout, 2 stderr; bytes 4 to 7 length, big endian), or the bytes
+    alone when `raw`; what is written is stdin, closed by `write_eof`, which closes no terminal.
     """
-    return await _greet(path, {"stdin": stdin, "stdout": stdout, "stderr": stderr})
+    return await _greet(path, {"stdin": stdin, "stdout": stdout, "stderr": stderr, "raw": raw})
 
 
 async def _greet(path: Path, hello: dict[str, Any]) -> tuple[StreamReader, StreamWriter]:

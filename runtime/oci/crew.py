@@ -32,10 +32,24 @@ from runtime.storage.driver import RootPlan
 
 
 class Attendant(Protocol):
-    """What a maker does for an init that asks; the engine's containers ask for nothing."""
+    """What a maker does for an init that asks."""
 
     def attend(self, message: handshake.Message, fds: list[int]) -> handshake.Message | None:
         """Do it, close the descriptors; what is returned is sent back."""
+
+
+@dataclass(slots=True)
+class TerminalHolder:
+    """The Attendant of the engine's containers: all that they ask is that somebody holds their terminal, here by `fd`."""
+
+    fd: int = -1
+
+    def attend(self, message: handshake.Message, fds: list[int]) -> handshake.Message | None:
+        """crew.Attendant."""
+        if not isinstance(message, handshake.Terminal):
+            raise handshake.StartFailed("4 gate", 0, f"nobody is there for a {type(message).__name__.lower()}")
+        (self.fd,) = fds
+        return None
 
 
 @dataclass(frozen=True, slots=True)

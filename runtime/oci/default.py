@@ -22,6 +22,7 @@ from runtime.oci.spec import (
     Seccomp,
     Spec,
     User,
+    console_size,
 )
 from runtime.oci.spec_resources import DeviceRuleSpec, LinuxResources
 
@@ -62,7 +63,8 @@ class Options:
     `cgroups_path` is relative to the hierarchies' roots. Ids 0 to 65,535 inside are `id_base` on outside. `netns` is a
     namespace to join; without it one with only `lo` is made, unless `host_network`. `binds` are resolv.conf, hosts, hostname
     and volumes. `seccomp` replaces the default filter, `unconfined` leaves it out. A host name is cut to 63 bytes. The
-    default device list is put before `resources.devices`. `user` is Docker's "name|uid[:group|gid]", looked up in the image.
+    default device list is put before `resources.devices`. `console_size` is the terminal's (height, width), zeros leave it unsaid.
+    `user` is Docker's "name|uid[:group|gid]", looked up in the image.
     """
 
     args: tuple[str, ...]
@@ -78,6 +80,7 @@ class Options:
     readonly: bool = False
     no_new_privileges: bool = False
     terminal: bool = False
+    console_size: tuple[int, int] = (0, 0)
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     rlimits: tuple[Rlimit, ...] = ()
     binds: tuple[Mount, ...] = ()
@@ -109,6 +112,7 @@ def default(o: Options) -> Spec:
             rlimits=o.rlimits,
             no_new_privileges=o.no_new_privileges,
             terminal=o.terminal,
+            console_size=console_size(*o.console_size),
         ),
         root=Root(readonly=o.readonly),
         mounts=(*DEFAULT_MOUNTS, shm, *(_mapped(mount) for mount in o.binds)),

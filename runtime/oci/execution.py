@@ -16,7 +16,7 @@ from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import detect
 from runtime.oci import crew, handshake, program, scheduling
 from runtime.oci.session import Phase, Pipes, Session
-from runtime.oci.spec import Spec, User
+from runtime.oci.spec import Spec, User, console_size
 from runtime.oci.state import CONFIG, ExitRecord, State
 
 EXEC_FOLDER = "exec"
@@ -43,7 +43,10 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
     pid, gate = enter(spec, state, pipes.theirs, state.cgroup)
     pidfd = os.pidfd_open(pid)
     pipes.close_theirs()
-    message, _ = handshake.receive(gate)
+    message, fds = handshake.receive(gate)
+    terminal = fds[0] if isinstance(message, handshake.Terminal) else -1
+    if terminal >= 0:
+        message, _ = handshake.receive(gate)
     if not isinstance(message, handshake.Ready):
         process.wait_pidfd(pidfd)
         failed = message if isinstance(message, handshake.Failed) else handshake.Failed("4 gate", 0, "ended early")
@@ -51,6 +54,8 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
         return
     session = Session(control=control, pipes=pipes, attach=request["attach"], discard=request["detach"])
     session.attach.stdin_once = True
+    if terminal >= 0:
+        session.take_terminal(terminal)
     own = os.pidfd_open(os.getpid())
     handshake.send(control, handshake.Ready(os.getpid(), pid), [own])
     session.take(gate, pidfd, lambda _at: None)
@@ -72,6 +77,8 @@ def _adapted(spec: Spec, request: dict[str, Any]) -> Spec:
         cwd=request["cwd"] or own.cwd,
         user=User(username=request["user"]) if request["user"] else own.user,
         no_new_privileges=own.no_new_privileges if nnp is None else nnp,
+        terminal=request["terminal"],
+        console_size=console_size(*request["console_size"]),
     )
     return replace(spec, process=changed)
 

@@ -34,7 +34,8 @@ class StartFailed(RuntimeFault):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The maker's word to the monitor: an init waits at its gate. Its pidfd and the gate's socket come beside it.
+    """The maker's word to the monitor: an init waits at its gate. Its pidfd and the gate's socket come beside it, and then the
+    other side of its terminal, if it has one.
 
     `children` are further ones of the monitor, which have ended.
     """

@@ -8,12 +8,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.kernel.cgroups import Cgroups, Resources, detect
 from runtime.oci import handshake, labels, limits, nsplan, program, scheduling, sysctl
-from runtime.oci.crew import Crew, Standalone, await_ready, end, gather, step
+from runtime.oci.crew import Crew, Standalone, TerminalHolder, await_ready, end, gather, step
 from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
@@ -24,7 +24,7 @@ from runtime.oci.state import CONFIG
 class Created:
     """An init that waits at its gate. `gate` is the socket to it; its closing without a message means that execve succeeded.
 
-    `children` are further children of the monitor's, which have ended.
+    `children` are further children of the monitor's, which have ended. `terminal` is the other side of the program's, -1 without.
     """
 
     pid: int
@@ -34,6 +34,7 @@ class Created:
     loop: str
     notes: list[str]
     children: tuple[int, ...] = ()
+    terminal: int = -1
 
 
 def checked(spec: Spec) -> Spec:
@@ -125,10 +126,11 @@ def create(  # noqa: PLR0913  one call makes a container
         children = () if pid == crew.init else (crew.init,)
         created = Created(pid, pidfd, crew.gate, path, loop, notes, children)
         record(created)
-        await_ready(crew.gate, control, standalone.attendant if standalone else None)
+        holder = TerminalHolder()
+        await_ready(crew.gate, control, standalone.attendant if standalone else holder)
         if go:
             handshake.try_send(crew.gate, handshake.Go())
-        made(created)
+        made(replace(created, terminal=holder.fd) if holder.fd >= 0 else created)
         acquired.pop_all()
         groups.pop_all()
     crew.release_helper()

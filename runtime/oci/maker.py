@@ -50,10 +50,11 @@ class Maker:
         with self.sock:
             message, got = handshake.receive(self.sock)
         if isinstance(message, handshake.Made):
-            gate = socket.socket(fileno=got[1])
+            pidfd, gate, *terminal = got
             return Created(
-                message.init_pid, got[0], gate, message.cgroup, message.loop, list(message.notes), message.children
-            )
+                message.init_pid, pidfd, socket.socket(fileno=gate), message.cgroup, message.loop, list(message.notes),
+                message.children, *terminal,
+            )  # fmt: skip
         if isinstance(message, handshake.Failed):
             _wait_for_all()
             raise message.error()
@@ -104,7 +105,8 @@ def _carry_out(monitor: socket.socket, order: bytes, fds: list[int], crew: Crew 
 
     def made(created: Created) -> None:
         message = handshake.Made(created.pid, created.cgroup, created.loop, tuple(created.notes), created.children)
-        handshake.send(monitor, message, [created.pidfd, created.gate.fileno()])
+        terminal = [created.terminal] if created.terminal >= 0 else []
+        handshake.send(monitor, message, [created.pidfd, created.gate.fileno(), *terminal])
 
     try:
         with socket.socket(fileno=control) as other:

@@ -54,6 +54,8 @@ def _live(request: dict[str, Any], control: socket.socket, complete: int, hand: 
             undo.callback((Path(bundle) / STATE).unlink, missing_ok=True)
             undo.callback(lifecycle.undo, created)
         pipes.close_theirs()
+        if created.terminal >= 0:
+            session.take_terminal(created.terminal)
         for note in created.notes:
             assert session.log
             session.log.note(note)

@@ -83,8 +83,7 @@ def take_terminal(process: Process, give: Callable[[int], None]) -> None:
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         terminal = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         if process.console_size:
-            size = struct.pack("HHHH", process.console_size.height, process.console_size.width, 0, 0)
-            fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+            resize(master, process.console_size.height, process.console_size.width)
         give(master)
     finally:
         os.close(master)
@@ -92,6 +91,11 @@ def take_terminal(process: Process, give: Callable[[int], None]) -> None:
     for fd in (0, 1, 2):
         os.dup2(terminal, fd)
     os.close(terminal)
+
+
+def resize(terminal: int, height: int, width: int) -> None:
+    """Say how many characters a terminal has (TIOCSWINSZ(2const), 16 bits each); its program gets SIGWINCH."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", min(height, 0xFFFF), min(width, 0xFFFF), 0, 0))
 
 
 def identify(process: Process) -> users.Identity:

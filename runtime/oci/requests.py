@@ -46,7 +46,8 @@ class ExecRequest:
     """A further program in a running container; its end is written to `<bundle>/exec/<id>.json`.
 
     `env` is complete (the container's and what was added). `user` is Docker's "name[:group]", "" for the container's own.
-    Output goes to clients of `attach` and waits for them; it is thrown away with `detach`, or once all have left.
+    Output goes to clients of `attach` and waits for them; it is thrown away with `detach`, or once all have left. `terminal` gives
+    the program one in place of pipes, of `console_size` (height, width; zeros leave it unsaid).
     """
 
     id: str
@@ -59,3 +60,5 @@ class ExecRequest:
     stdin: bool = False
     detach: bool = False
     no_new_privileges: bool | None = None
+    terminal: bool = False
+    console_size: tuple[int, int] = (0, 0)

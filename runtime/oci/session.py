@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import select
@@ -15,7 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from runtime.kernel import process
-from runtime.oci import handshake
+from runtime.oci import handshake, program
 from runtime.oci.attach import Attach
 from runtime.oci.logfile import Lines, LogFile, TokenBucket
 from runtime.oci.program import Streams
@@ -38,7 +39,7 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Output:
-    """The reading end of one stream's pipe."""
+    """The reading end of one stream's pipe, or a terminal."""
 
     fd: int
     number: int
@@ -95,12 +96,22 @@ class Session:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._ended = False
         self._noted_at = -NOTE_EVERY_S
+        self._terminal = False
         self._outputs = [
             Output(fd, number, Lines(log, tag) if log else None)
             for fd, number, tag in ((pipes.stdout, 1, b"o"), (pipes.stderr, 2, b"e"))
         ]
-        self.attach = Attach(attach, self._epoll, self._handlers, lossless=log is None, on_log=self._set_log)
+        self.attach = Attach(attach, self._epoll, self._handlers, lossless=log is None, on_order=self._obey)
         self.attach.stdin_fd = pipes.stdin
+
+    def take_terminal(self, fd: int) -> None:
+        """The program has a terminal in place of its pipes, this its other side: what it prints counts as stdout."""
+        os.set_blocking(fd, False)
+        for output in self._outputs:
+            os.close(output.fd)
+        self._terminal = True
+        self._outputs = [Output(fd, 1, self._outputs[0].lines)]
+        self.attach.take_terminal(fd)
 
     def _watch(self, fd: int, handler: Callable[[int], None]) -> None:
         self._handlers[fd] = handler
@@ -191,9 +202,8 @@ class Session:
         count = READ_BYTES
         if self.bucket.rate:
             count = max(1, min(count, self.bucket.allowance(time.monotonic())))
-        try:
-            chunk = os.read(output.fd, count)
-        except BlockingIOError:
+        chunk = _read(output.fd, count)
+        if chunk is None:
             return
         if not chunk:
             self._close_output(output)
@@ -271,10 +281,7 @@ class Session:
         for output in self._outputs:
             left = DRAIN_BYTES
             while output.fd >= 0 and left > 0:
-                try:
-                    chunk = os.read(output.fd, READ_BYTES)
-                except BlockingIOError:
-                    break
+                chunk = _read(output.fd, READ_BYTES)
                 if not chunk:
                     break
                 left -= len(chunk)
@@ -292,10 +299,28 @@ class Session:
                     handler(events)
         self.attach.close()
 
-    def _set_log(self, options: dict[str, Any]) -> None:
-        if self.log is None:
-            return
+    def _obey(self, order: dict[str, Any]) -> None:
+        """What a client of the attach socket wants changed."""
+        if self.log and order.get("log") is not None:
+            self._set_log(self.log, order["log"])
+        terminal = self._outputs[0].fd if self._terminal else -1
+        if terminal >= 0 and order.get("size") is not None:
+            program.resize(terminal, *order["size"])
+
+    def _set_log(self, log: LogFile, options: dict[str, Any]) -> None:
         self.bucket.set_rate(int(options.get("rate_bps", 0)))
-        self.log.set_limits(
+        log.set_limits(
             file_bytes=int(options.get("file_bytes", 16 << 20)), total_bytes=int(options.get("total_bytes", 0))
         )
+
+
+def _read(fd: int, count: int) -> bytes | None:
+    """None when there is nothing yet, b"" at the end: a terminal that no program holds any more answers EIO."""
+    try:
+        return os.read(fd, count)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""

@@ -74,6 +74,11 @@ class ConsoleSize:
     width: int
 
 
+def console_size(height: int, width: int) -> ConsoleSize | None:
+    """None when both are 0, Docker's way to leave it unsaid."""
+    return ConsoleSize(height=height, width=width) if height or width else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
     """sched_setattr(2): `policy` like "SCHED_BATCH", `flags` like "SCHED_FLAG_RESET_ON_FORK"; the last three in nanoseconds."""

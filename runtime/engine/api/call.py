@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from runtime.engine.errors import Invalid
+from runtime.engine.fields import MAX_CONSOLE
 from runtime.engine.filters import Filters
 
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ class Call:
             return int(value)
         except ValueError as error:
             raise Invalid(f"{name} {value[:32]!r} is not a number.") from error
+
+    def size(self) -> tuple[int, int]:
+        """The query parameters `h` and `w`, a terminal's height and width in characters; raises Invalid."""
+        sizes = [self.number(name) for name in ("h", "w")]
+        height, width = (-1 if size is None else size for size in sizes)
+        if not (0 <= height <= MAX_CONSOLE and 0 <= width <= MAX_CONSOLE):
+            raise Invalid(
+                f"h and w are {self.text('h')[:32]!r} and {self.text('w')[:32]!r}; give both, 0 to {MAX_CONSOLE}."
+            )
+        return height, width
 
     def filters(self, known: frozenset[str]) -> Filters:
         """The query parameter `filters`."""

@@ -7,7 +7,7 @@ from aiohttp import web
 from runtime.engine.api.call import Call, Handler, answer, nothing
 from runtime.engine.api.hijack import MULTIPLEXED, RAW, Hijacked, RawStream, hijack, relay
 from runtime.engine.api.streaming import streams
-from runtime.engine.errors import Conflict, Invalid
+from runtime.engine.errors import Conflict
 from runtime.engine.exec import Exec, ExecFailed, check_running
 from runtime.engine.fields import Fields
 from runtime.engine.logs import STDERR, frame
@@ -25,18 +25,20 @@ async def start(call: Call) -> web.StreamResponse:
     """POST /exec/{id}/start."""
     found = call.engine.execs.get(call.names["id"])
     body = Fields(await call.json(), "body")
-    if body.flag("Tty"):
-        raise Invalid("Terminals (-t) are not offered yet.")
     check_running(found.container)
     if found.started:
         raise Conflict(f"exec {found.id[:12]} has already run.")
+    size = body.console_size()
+    if any(size):
+        await call.engine.execs.resize(found, *size)
     if body.flag("Detach"):
         return await _detached(call, found)
-    client = hijack(call.request, MULTIPLEXED if call.version >= (1, 42) else RAW)
+    client = hijack(call.request, RAW if found.tty or call.version < (1, 42) else MULTIPLEXED)
     try:
         await _attached(call, found, client)
     except ExecFailed as failed:
-        await client.write(frame(STDERR, failed.text.encode() + b"\r\n"))
+        text = failed.text.encode() + b"\r\n"
+        await client.write(text if found.tty else frame(STDERR, text))
     client.finish()
     return Hijacked()
 
@@ -55,7 +57,9 @@ async def _attached(call: Call, found: Exec, client: RawStream) -> None:
     execs = call.engine.execs
     launched = await execs.open(found, detach=False)
     try:
-        reader, writer = await attach_stream(found.attach, stdin=found.stdin, stdout=found.stdout, stderr=found.stderr)
+        reader, writer = await attach_stream(
+            found.attach, stdin=found.stdin, stdout=found.stdout, stderr=found.stderr, raw=found.tty
+        )
     except OSError:
         await launched.abandon()
         raise
@@ -73,7 +77,7 @@ async def inspect(call: Call) -> web.StreamResponse:
             "Running": found.running,
             "ExitCode": found.exit_code,
             "ProcessConfig": {
-                "tty": False,
+                "tty": found.tty,
                 "entrypoint": found.args[0],
                 "arguments": list(found.args[1:]),
                 "privileged": False,
@@ -91,8 +95,8 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 
 async def resize(call: Call) -> web.StreamResponse:
-    """POST /exec/{id}/resize: there is no terminal to resize."""
-    call.engine.execs.get(call.names["id"])
+    """POST /exec/{id}/resize; without a terminal nothing happens, as in Docker."""
+    await call.engine.execs.resize(call.engine.execs.get(call.names["id"]), *call.size())
     return nothing(200)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -40,7 +41,8 @@ async def attach(call: Call) -> web.StreamResponse:
         waiting = Attaching()
         container.attaching.append(waiting)
     try:
-        client = hijack(call.request, MULTIPLEXED if call.version >= (1, 42) else RAW)
+        raw = container.record.config.tty or call.version < (1, 42)
+        client = hijack(call.request, RAW if raw else MULTIPLEXED)
         if call.flag("logs"):
             await _past(call, container, client)
         if call.flag("stream"):
@@ -55,7 +57,7 @@ async def attach(call: Call) -> web.StreamResponse:
 
 
 async def _past(call: Call, container: Container, client: RawStream) -> None:
-    query = LogQuery(stdout=call.flag("stdout"), stderr=call.flag("stderr"))
+    query = LogQuery(stdout=call.flag("stdout"), stderr=call.flag("stderr"), raw=container.record.config.tty)
     with Reader(container.log, query) as reader:
         for batch in reader.batches():
             await client.write(batch)
@@ -64,10 +66,13 @@ async def _past(call: Call, container: Container, client: RawStream) -> None:
 async def _live(call: Call, container: Container, client: RawStream, waiting: Attaching | None) -> None:
     if waiting and not await waiting.listening:
         return
-    stdin = call.flag("stdin") and container.record.config.open_stdin
+    config = container.record.config
+    stdin = call.flag("stdin") and config.open_stdin
     path = attach_path(call.engine.core, container.id)
     try:
-        reader, writer = await attach_stream(path, stdin=stdin, stdout=call.flag("stdout"), stderr=call.flag("stderr"))
+        reader, writer = await attach_stream(
+            path, stdin=stdin, stdout=call.flag("stdout"), stderr=call.flag("stderr"), raw=config.tty
+        )
     except OSError:
         return  # it ended between our look and the connect
     if waiting:
@@ -186,8 +191,13 @@ async def stats(call: Call) -> web.StreamResponse:
 
 
 async def resize(call: Call) -> web.StreamResponse:
-    """POST /containers/{id}/resize: there is no terminal to resize."""
-    _named(call)
+    """POST /containers/{id}/resize; without a terminal nothing happens, as in Docker."""
+    container, (height, width) = _named(call), call.size()
+    launched = container.launched
+    if launched is None or not container.state.is_live:
+        raise Conflict(f"container {container.id} is not running")
+    with suppress(OSError):  # it has ended meanwhile
+        await launched.resize(height, width)
     return nothing(200)
 
 

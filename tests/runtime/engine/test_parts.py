@@ -188,6 +188,8 @@ def test_nothing_to_run_is_refused() -> None:
 def test_the_last_of_a_name_wins_and_a_bare_name_removes() -> None:
     found = environment(("PATH=/bin", "A=1", "B=2"), ("A=3", "B"), "box")
     assert found == ("PATH=/bin", "HOSTNAME=box", "A=3")
+    assert environment(("PATH=/bin",), (), "box", tty=True) == ("PATH=/bin", "HOSTNAME=box", "TERM=xterm")
+    assert environment(("TERM=dumb",), (), "box", tty=True)[2:] == ("TERM=dumb",)
 
 
 def test_only_plain_ports_of_an_image_count() -> None:

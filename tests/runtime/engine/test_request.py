@@ -32,6 +32,14 @@ def test_a_plain_request_is_taken() -> None:
     assert parsed.config.cmd == ("sh", "-c", "true")
 
 
+def test_a_console_has_a_height_and_a_width_of_16_bits() -> None:
+    assert parse_create(host(ConsoleSize=[24, 80]), trusted=False).host.console_size == (24, 80)
+    assert parse_create(host(), trusted=False).host.console_size == (0, 0)
+    for wrong in ([1], [1, 2, 3], "24x80", [24, 65_536], [-1, 80], ["24", 80], [True, 80]):
+        with pytest.raises(Invalid, match=r"HostConfig\.ConsoleSize"):
+            parse_create(host(ConsoleSize=wrong), trusted=False)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -150,6 +158,7 @@ NAMES = [
     "Tty",
 ]
 HOST_NAMES = [
+    "ConsoleSize",
     "Memory",
     "PortBindings",
     "Binds",

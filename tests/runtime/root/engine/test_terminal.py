@@ -1,0 +1,147 @@
+"""`docker run`, `exec` and `attach` with a terminal, by the real command line in a terminal of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.runtime.root.engine.conftest import PATIENCE_S, Engine, eventually
+
+CTRL_C, CTRL_P, CTRL_Q = b"\x03", b"\x10", b"\x11"
+SIZES = (
+    "trap 'stty size' WINCH; trap 'exit 9' INT; stty -echo; tty; echo $TERM; stty size; while :; do read -r word; done"
+)
+
+
+class Terminal:
+    """A docker command in the foreground of a terminal."""
+
+    def __init__(self, engine: Engine, *arguments: str, size: tuple[int, int] = (37, 101)) -> None:
+        self.ours, self.theirs = pty.openpty()
+        self.resize(*size)
+        self.seen = b""
+        command = ["setsid", "--ctty", "docker", "-H", f"unix://{engine.socket}", *arguments]
+        self.process = subprocess.Popen(command, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs)
+
+    def resize(self, height: int, width: int) -> None:
+        """What a window does; whoever is in the foreground gets SIGWINCH."""
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def type(self, keys: bytes) -> None:
+        """Press keys once the command takes every key as it is, and wait until it has read them."""
+        eventually(lambda: not termios.tcgetattr(self.theirs)[3] & termios.ICANON, "a raw terminal")
+        os.write(self.ours, keys)
+        eventually(lambda: not self._unread(), f"the reading of {keys!r}")
+
+    def _unread(self) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(self.theirs, termios.FIONREAD, bytes(4)))[0])
+
+    def until(self, text: bytes, *, nudge: bool = False) -> bytes:
+        """Everything seen up to a text, which is cut off what was seen. `nudge` tells of the size again: a SIGWINCH before the
+        command listens for it goes unheard."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.seen:
+            assert time.monotonic() < deadline and self.process.poll() is None, (text, self.seen)
+            if not self._take(0.5) and nudge:
+                self.process.send_signal(signal.SIGWINCH)
+        before, text, self.seen = self.seen.partition(text)
+        return before + text
+
+    def _take(self, timeout_s: float) -> bool:
+        if not select.select([self.ours], [], [], timeout_s)[0]:
+            return False
+        self.seen += os.read(self.ours, 65_536)
+        return True
+
+    def end(self) -> tuple[int, bytes]:
+        """Exit status, and what was said till then."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.seen
+            self._take(0.05)
+        while self._take(0):
+            pass
+        return self.process.returncode, self.seen
+
+    def close(self) -> None:
+        """Also ends a command that a failed test left."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+@contextlib.contextmanager
+def docker(engine: Engine, *arguments: str) -> Iterator[Terminal]:
+    """A docker command in a terminal of 37 rows and 101 columns."""
+    with contextlib.closing(Terminal(engine, *arguments)) as terminal:
+        yield terminal
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_the_terminal_has_the_windows_size_and_ctrl_c_reaches_the_program(engine: Engine, verb: str) -> None:
+    where = ["run", "-it", "--rm", "busybox"]
+    if verb == "exec":
+        engine.docker("run", "-d", "--name", "host", "busybox", "sleep", "600")
+        where = ["exec", "-it", "host"]
+    with docker(engine, *where, "sh", "-c", SIZES) as terminal:
+        assert terminal.until(b"37 101\r\n") == b"/dev/pts/0\r\nxterm\r\n37 101\r\n"
+        terminal.resize(50, 90)
+        terminal.until(b"50 90\r\n", nudge=True)
+        terminal.type(CTRL_C)
+        assert terminal.end()[0] == 9
+
+
+def test_detached_it_runs_on_until_somebody_attaches(engine: Engine) -> None:
+    script = "stty -echo; echo ready; read -r word; echo got $word; exit 5"
+    with docker(engine, "run", "-it", "--name", "kept", "busybox", "sh", "-c", script) as terminal:
+        terminal.until(b"ready\r\n")
+        terminal.type(CTRL_P)
+        terminal.type(CTRL_Q)
+        assert terminal.end()[0] == 0
+    assert engine.status("kept") == "running"
+    with docker(engine, "attach", "kept") as terminal:
+        terminal.type(b"again\r")
+        code, said = terminal.end()
+        assert code == 5 and said.startswith(b"got again\r\n")
+    assert engine.docker("logs", "kept") == "ready\r\ngot again\r\n"
+
+
+def test_ctrl_c_ends_an_execs_program(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "host", "busybox", "sleep", "600")
+    with docker(engine, "exec", "-it", "host", "sh", "-c", "echo ready; exec sleep 600") as terminal:
+        terminal.until(b"ready\r\n")
+        terminal.type(CTRL_C)
+        assert terminal.end() == (130, b"^C")
+
+
+def test_output_of_a_terminal_is_raw_and_whole(engine: Engine) -> None:
+    numbers = "".join(f"{n}\r\n" for n in range(1, 20_001))
+    assert engine.docker("run", "-t", "--name", "prints", "busybox", "seq", "1", "20000") == numbers
+    assert engine.docker("logs", "prints") == numbers
+    assert engine.inspect("prints")["Config"]["Tty"]
+    engine.docker("run", "-dt", "--name", "host", "busybox", "sleep", "600")
+    assert engine.docker("exec", "-t", "host", "seq", "1", "20000") == numbers
+    assert engine.docker("exec", "host", "tty", code=1) == "not a tty\n"
+    assert "not found" in engine.docker("exec", "-t", "host", "nosuch", code=127)
+
+
+def test_a_size_is_a_size_and_for_what_runs(engine: Engine) -> None:
+    engine.docker("create", "-t", "--name", "still", "busybox", "true")
+    assert engine.call("POST", "/containers/still/resize?h=1&w=2")[0] == 409
+    for wrong in ("h=1", "h=1&w=70000", "h=x&w=2", "h=-1&w=2"):
+        assert engine.call("POST", f"/containers/still/resize?{wrong}")[0] == 400
+    code, body = engine.call("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"ConsoleSize": [1]}})
+    assert code == 400 and "height and width" in body["message"]

@@ -33,7 +33,7 @@ def new_user(portal: Portal, name: str) -> None:
     portal.page.goto(f"{portal.url}/operator/users")
     portal.page.get_by_label("Username").fill(name)
     portal.page.get_by_label("E-mail").fill(f"{name}@example.org")
-    portal.page.get_by_label("Password").fill(PASSWORD)
+    portal.page.get_by_label("Password", exact=True).fill(PASSWORD)
     portal.page.get_by_role("button", name="Create the user").click()
     expect(portal.page.locator(".person", has_text=name)).to_be_visible()
 

@@ -39,7 +39,6 @@ def test_namespaces_are_the_hosts_or_its_own(room: Room) -> None:
     assert same == {"net", "ipc", "user"}
 
 
-@pytest.mark.vm
 def test_namespaces_of_another_are_joined(room: Room) -> None:
     first = room.started(mapped(room.config("sleep", "600")))
     pid = room.state(first)["pid"]

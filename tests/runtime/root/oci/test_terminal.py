@@ -14,7 +14,7 @@ from runtime.oci.client import ExecRequest, Launched, attach_stream
 from tests.runtime.root.oci.conftest import Room, output
 from tests.runtime.root.oci.test_crew import ID_BASE, launch, parked, path_of, user_namespaces
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 PATIENCE_S = 60
 WATCH_SIZE = "trap 'stty size' WINCH; stty -echo; stty size; while ! read -r word; do :; done; echo got $word; exit 4"

@@ -148,7 +148,7 @@ class _Child:
             program.take_terminal(wanted, lambda fd: handshake.send(sock, handshake.Terminal(), [fd]))
         self.step = "4 user"
         identity = program.identify(wanted)
-        program.own_streams(identity)
+        program.own_streams(identity, terminal=wanted.terminal)
         program.enter_folder(wanted.cwd)
         env = program.environment(wanted, identity)
         program.default_signals()

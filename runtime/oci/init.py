@@ -92,7 +92,7 @@ def _become_program(work: _Work, spec: Spec, streams: program.Streams) -> None:
         program.take_terminal(process, lambda fd: handshake.send(work.sock, handshake.Terminal(), [fd]))
     work.step = "4 user"
     identity = program.identify(process)
-    program.own_streams(identity)
+    program.own_streams(identity, terminal=process.terminal)
     program.enter_folder(process.cwd)
     env = program.environment(process, identity)
     program.default_signals()
@@ -214,7 +214,7 @@ def _settle_in(work: _Work, spec: Spec) -> None:
     if own_network:
         namespaces.bring_loopback_up()
     for name, value in spec.linux.sysctl.items():
-        if own_network or not name.startswith("net."):
+        if own_network or not sysctl.of_network(name):
             sysctl.write(name, value)
 
 

@@ -60,7 +60,7 @@ def isolated(spec: Spec) -> Spec:
     linux = spec.linux
     if not linux.cgroups_path:
         raise SpecFault("linux.cgroupsPath is empty.", "Give a path like top/team/app/instance.")
-    missing = [kind for kind in nsplan.CLONED if not (found := linux.namespace(kind)) or found.path]
+    missing = [kind for kind in (*nsplan.CLONED, "cgroup") if not (found := linux.namespace(kind)) or found.path]
     if missing or not linux.uid_mappings or not linux.gid_mappings:
         raise SpecFault(
             f"The namespaces {', '.join(missing) or 'user'} or their id maps are missing.", "Containers have all."
@@ -107,6 +107,8 @@ def create(  # noqa: PLR0913  one call makes a container
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
             resources = limits.resources_of(spec.linux.resources, cgroups.version)
+            if standalone:
+                _refuse_foreign(cgroups, path)
             groups.callback(remove_group, cgroups, path)
             _make_group(cgroups, path, resources)
         with step("2 network"):
@@ -137,6 +139,12 @@ def create(  # noqa: PLR0913  one call makes a container
     return created
 
 
+def _refuse_foreign(cgroups: Cgroups, path: str) -> None:
+    """A group that somebody else's processes are in would be emptied with the container."""
+    if path and (there := cgroups.pids(path)):
+        raise SpecFault(f"The group {path} holds {len(there)} processes already.", "Choose another linux.cgroupsPath.")
+
+
 def _make_group(cgroups: Cgroups, path: str, resources: Resources) -> None:
     """Also for a group that is there; "" stands for none, the container stays where its maker is."""
     if path:
@@ -146,7 +154,7 @@ def _make_group(cgroups: Cgroups, path: str, resources: Resources) -> None:
 def _set_network_parameters(spec: Spec, crew: Crew) -> None:
     """In a network that this process is in too; one of the container's own is the init's."""
     for name, value in spec.linux.sysctl.items():
-        if name.startswith("net.") and "network" not in crew.plan.made:
+        if sysctl.of_network(name) and "network" not in crew.plan.made:
             sysctl.write(name, value)
 
 

@@ -114,13 +114,13 @@ def enter_folder(cwd: str) -> None:
         os.chdir(cwd)
 
 
-def own_streams(identity: users.Identity) -> None:
-    """Give the pipes on 0 to 2 to the user, so that it can open /dev/stdout again, and its terminal."""
+def own_streams(identity: users.Identity, *, terminal: bool) -> None:
+    """Give the pipes on 0 to 2 to the user, so that it can open /dev/stdout again, and a `terminal` of its own."""
     for fd in (0, 1, 2):
         mode = os.fstat(fd).st_mode
         if stat.S_ISFIFO(mode):
             os.fchown(fd, identity.uid, identity.gid)
-        elif stat.S_ISCHR(mode) and os.isatty(fd) and os.ttyname(fd).startswith("/dev/pts/") and identity.uid:
+        elif terminal and identity.uid:
             os.fchown(fd, identity.uid, -1)
 
 

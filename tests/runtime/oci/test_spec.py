@@ -57,7 +57,26 @@ def test_unknown_keys_are_left_out() -> None:
         ({"cgroups_path": "/top"}, "cgroupsPath"),
         ({"uid_mappings": ()}, "id maps"),
         ({"namespaces": ()}, "user, pid, mount"),
-        ({"sysctl": {"net.x/../../kernel/panic": "1"}}, "would reach the host"),
+        *(
+            ({"sysctl": {name: "1"}}, "would reach the host")
+            for name in (
+                "net.x/../../kernel/panic",
+                "net/../kernel/core_pattern",
+                "net.//.kernel.core_pattern",
+                "net",
+                "net.",
+                "net//x",
+                "/net/x",
+                ".net.x",
+                "net/./x",
+                "net...kernel.panic",
+                "kernel.panic",
+                "kernel/core_pattern",
+                "",
+                "fs.mqueue/../../kernel/panic",
+                "net/ipv4/..",
+            )
+        ),
     ],
 )
 def test_a_spec_that_would_reach_the_host_is_refused(change: dict[str, object], words: str) -> None:

@@ -180,6 +180,28 @@ def test_nothing_is_mounted_on_a_host_whose_mounts_are_shared(room: Room) -> Non
     assert done.stdout == "1 0\n", done.stderr
 
 
+def test_a_group_that_others_are_in_is_refused_and_they_live_on(room: Room) -> None:
+    first = room.started(room.config("sleep", "600"))
+    config = room.config("true")
+    config["linux"]["cgroupsPath"] = f"/{room.top}/b1"
+    done = room.run(config)
+    assert (done.returncode, "holds 1 processes already" in done.stderr) == (1, True)
+    assert room.state(first)["status"] == "running"
+
+
+def test_a_terminal_that_is_not_its_own_is_inherited_as_it_is(room: Room) -> None:
+    ours, theirs = os.openpty()
+    config = room.config("sh", "-c", "test -t 1 && echo yes")
+    config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    bundle = room.bundle(config)
+    command = [RUNTIME, "--root", str(room.states), "run", "--bundle", str(bundle), "c1"]
+    done = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, check=False, timeout=60)
+    assert (done.returncode, os.read(ours, 100)) == (0, b"yes\r\n")
+    assert os.fstat(theirs).st_uid == os.getuid()
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_the_interpreter_cannot_be_overwritten_from_inside(room: Room) -> None:
     """CVE-2019-5736: the program asks for itself, which is the host's interpreter on its way in."""
     config = room.config("sh", "-c", "sleep 600")

@@ -138,6 +138,16 @@ def test_output_of_a_terminal_is_raw_and_whole(engine: Engine) -> None:
     assert "not found" in engine.docker("exec", "-t", "host", "nosuch", code=127)
 
 
+def test_an_exec_that_nobody_watches_has_the_size_it_was_made_with(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "host", "busybox", "sleep", "600")
+    command = ["sh", "-c", "stty size > /tmp/size"]
+    asked = {"Cmd": command, "AttachStdin": True, "Tty": True, "ConsoleSize": [33, 77]}
+    identity = engine.call("POST", "/containers/host/exec", asked)[1]["Id"]
+    assert engine.call("POST", f"/exec/{identity}/start", {"Detach": True, "Tty": True})[0] == 200
+    eventually(lambda: engine.call("GET", f"/exec/{identity}/json")[1]["ExitCode"] is not None, "the end of the exec")
+    assert engine.docker("exec", "host", "cat", "/tmp/size") == "33 77\n"
+
+
 def test_a_size_is_a_size_and_for_what_runs(engine: Engine) -> None:
     engine.docker("create", "-t", "--name", "still", "busybox", "true")
     assert engine.call("POST", "/containers/still/resize?h=1&w=2")[0] == 409

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from runtime.network.namespaces import Namespace
-from runtime.oci.client import ExecRequest, Launched, attach_stream
-from tests.runtime.root.oci.conftest import Room, output
+from runtime.oci.client import ExecRequest, Launched, LogOptions, attach_stream
+from tests.runtime.root.oci.conftest import Room, output, until
 from tests.runtime.root.oci.test_crew import ID_BASE, launch, parked, path_of, user_namespaces
 
 pytestmark = pytest.mark.root
@@ -90,16 +91,23 @@ async def test_nothing_of_a_terminals_last_output_is_lost(room: Room) -> None:
     record, said = await room.run("seq", "1", "20000", terminal=True)
     assert record.code == 0
     assert said.split() == [str(n) for n in range(1, 20_001)]
-    record, said = await room.run("sh", "-c", "printf 'one\\ntwo'; exit 3", terminal=True)
-    assert (record.code, said) == (3, "one\ntwo")
+    bundle = room.bundle("sh", "-c", "seq 1 200; printf last; exit 3", terminal=True)
+    container = await room.start(
+        bundle, log=LogOptions(rate_bps=100)
+    )  # so that most of it is unread when the program ends
+    assert (await container.wait()).code == 3
+    assert output(bundle).split() == [*(str(n) for n in range(1, 201)), "last"]
+    container.close()
 
 
-async def test_a_program_that_lets_go_of_its_terminal_runs_on(room: Room) -> None:
-    bundle = room.bundle("sh", "-c", "echo before; exec <&- >&- 2>&-; usleep 300000; exit 6", terminal=True)
+async def test_a_program_that_lets_go_of_its_terminal_runs_on_and_its_monitor_rests(room: Room) -> None:
+    bundle = room.bundle("sh", "-c", "echo before; exec sleep 600 <&- >&- 2>&-", terminal=True)
     container = await room.start(bundle)
-    record = await container.wait()
-    assert record.code == 6 and record.finished_ns - record.started_ns > 300_000_000
-    assert record.usage["cpu_ns"] < 1_000_000_000
+    await until(lambda: not list(Path(f"/proc/{container.init_pid}/fd").iterdir()))
+    await until(lambda: Path(f"/proc/{container.monitor_pid}/stat").read_text().rpartition(") ")[2][0] == "S")
+    await container.resize(10, 10)
+    room.cgroups.kill(room.group(bundle))
+    assert (await container.wait()).code == 137
     assert output(bundle) == "before"
     container.close()
 

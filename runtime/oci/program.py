@@ -106,12 +106,21 @@ def identify(process: Process) -> users.Identity:
 
 
 def enter_folder(cwd: str) -> None:
-    """Change into the working folder, made when it is missing, as Docker does."""
+    """Change into the working folder, made when it is missing, as Docker does.
+
+    One outside the root, by a link like /proc/self/fd/7 to a folder of the host's, is refused (CVE-2024-21626).
+    """
     try:
         os.chdir(cwd)
     except FileNotFoundError:
         Path(cwd).mkdir(mode=0o755, parents=True, exist_ok=True)
         os.chdir(cwd)
+    try:
+        inside = os.getcwd().startswith("/")  # noqa: PTH109  "(unreachable)…", or ENOENT
+    except FileNotFoundError:
+        inside = False
+    if not inside:
+        raise StartFailed("4 user", errno.ENOENT, f"the working folder {cwd} is outside the container")
 
 
 def own_streams(identity: users.Identity, *, terminal: bool) -> None:

@@ -276,6 +276,39 @@ def test_descriptors_are_handed_on_by_number(room: Room) -> None:
     assert done.stdout.splitlines()[2].split() == list("012345")  # 4, a gap, is the folder that ls reads
 
 
+def test_a_working_folder_outside_the_root_is_refused(room: Room) -> None:
+    """CVE-2024-21626: a folder of the host's, open while the container is made."""
+    secret = room.folder / "secret"
+    secret.mkdir()
+    (secret / "of-the-host").touch()
+    refused = 0
+    for number in range(3, 14):
+        config = room.config("sh", "-c", "ls; ls ..")
+        config["process"]["cwd"] = f"/proc/self/fd/{number}"
+        bundle = room.bundle(config)
+        command = [
+            RUNTIME,
+            "--root",
+            str(room.states),
+            "run",
+            "--preserve-fds",
+            "1",
+            "--bundle",
+            str(bundle),
+            f"c{room.made}",
+        ]
+        done = subprocess.run(
+            ["sh", "-c", f'exec 3<{secret}; exec "$@"', "sh", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert "of-the-host" not in done.stdout
+        refused += "is outside the container" in done.stderr
+    assert refused
+
+
 def test_how_it_is_scheduled_and_what_it_believes(room: Room) -> None:
     script = (
         "uname -m; cut -d' ' -f19 /proc/self/stat; grep ^policy /proc/self/sched; ionice; umask; pwd; "

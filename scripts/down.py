@@ -64,6 +64,8 @@ def end_engine(state: State) -> None:
             raise SetupError(f"the engine did not shut down: {_message(answer)}")
     except (OSError, http.client.HTTPException) as error:
         print(f"moorage: the engine does not answer ({error}); ending it.", file=sys.stderr)
+    finally:
+        connection.close()  # the engine waits for its clients
     records.wait_for_end(record["pid"], 30)
     records.end(record)
 

@@ -35,7 +35,8 @@ class Parking:
         self._core = core
         self._ready: deque[Parked] = deque()
         self._berth: Berth | None = None
-        self._filling = False
+        self._filling: asyncio.Task[None] | None = None
+        self._closed = False
         self._made = 0
 
     def berth(self, id_base: int) -> Berth | None:
@@ -62,16 +63,18 @@ class Parking:
 
     def fill(self, delay_s: float = 0) -> None:
         """Make what is missing, beside everything else."""
-        if not self._filling and (self._berth is None or len(self._ready) < PARKED):
-            self._filling = True
+        if not self._closed and not self._filling and self._lacks():
             if self._berth is None:
                 self._core.ids.prepare()  # what is created before the crew is there is still for it
-            self._core.spawn(self._fill(delay_s), "park sandboxes")
+            self._filling = self._core.spawn(self._fill(delay_s), "park sandboxes")
+
+    def _lacks(self) -> bool:
+        return self._berth is None or len(self._ready) < PARKED
 
     async def _fill(self, delay_s: float) -> None:
         try:
             await asyncio.sleep(delay_s)
-            while self._berth is None or len(self._ready) < PARKED:
+            while self._lacks() and not self._closed:
                 if self._ready and self._berth is None:
                     await self._park()
                 else:
@@ -79,7 +82,7 @@ class Parking:
         except (RuntimeFault, OSError) as error:
             log.warning("nothing could be prepared ahead: %s", error)
         finally:
-            self._filling = False
+            self._filling = None
 
     async def _park(self) -> None:
         core, sandbox = self._core, self._ready.popleft()
@@ -89,7 +92,10 @@ class Parking:
         await core.launcher.park(berth.crew, sandbox.namespace.fd, berth.id_base)
 
     async def close(self) -> None:
-        """Let the parked ones go."""
+        """Let the parked ones go, for good: what is being made at this moment too."""
+        self._closed = True
+        if self._filling:
+            await asyncio.wait([self._filling])
         if self._berth:
             self._ready.append(self._berth.sandbox)
             self._berth = None

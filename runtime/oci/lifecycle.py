@@ -19,6 +19,8 @@ from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG
 
+HOST_IDS = 65_536  # in all distributions accounts lie below (user_namespaces(7), shadow's UID_MAX)
+
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -56,7 +58,7 @@ def checked(spec: Spec) -> Spec:
 
 
 def isolated(spec: Spec) -> Spec:
-    """A checked spec that shares nothing with the host but maybe its network; raises SpecFault for any other."""
+    """A checked spec that shares nothing with the host, nor its accounts, but maybe its network; raises SpecFault for any other."""
     linux = spec.linux
     if not linux.cgroups_path:
         raise SpecFault("linux.cgroupsPath is empty.", "Give a path like top/team/app/instance.")
@@ -65,6 +67,9 @@ def isolated(spec: Spec) -> Spec:
         raise SpecFault(
             f"The namespaces {', '.join(missing) or 'user'} or their id maps are missing.", "Containers have all."
         )
+    low = min(ids.host_id for ids in (*linux.uid_mappings, *linux.gid_mappings))
+    if low < HOST_IDS:
+        raise SpecFault(f"An id map begins at {low}: below {HOST_IDS} are the host's own accounts.", "Map higher ids.")
     return checked(spec)
 
 

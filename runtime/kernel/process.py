@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Self
+
+from runtime.dataclass import dataclass
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

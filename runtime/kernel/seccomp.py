@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from runtime.dataclass import dataclass
 from runtime.kernel.syscall_table import numbers
 
 ALLOW, LOG, KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x7FFF0000, 0x7FFC0000, 0x80000000, 0, 0x30000, 0x50000

@@ -15,10 +15,10 @@ import signal
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 from runtime.kernel import namespaces, process, syscalls
 from runtime.kernel.cgroups import detect

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
+from runtime.dataclass import dataclass
 from runtime.oci import seccomp_profile
 from runtime.oci.spec import (
     ALL_NAMESPACES,

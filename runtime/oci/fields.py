@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Self
 
+from runtime.dataclass import parts
 from runtime.errors import RuntimeFault
 
 
@@ -67,24 +68,29 @@ def _decoder(kind: Any) -> Decoder:
 
 def _object_of(kind: type[Any]) -> Decoder:
     hints = typing.get_type_hints(kind)
-    plan = [(field.name, json_name(field), _decoder(hints[field.name])) for field in dataclasses.fields(kind)]
+    plan = [
+        (json_name(field), _decoder(hints[field.name]), part.put, part.default)
+        for field, part in zip(dataclasses.fields(kind), parts(kind), strict=True)
+    ]
+    new = object.__new__
 
     def make(data: Any) -> Any:
         if not isinstance(data, dict):
             raise _Wrong(f"is {type(data).__name__}, not an object")
-        found = {}
+        made = new(kind)
         get = data.get
-        for name, key, decoder in plan:
+        for key, decoder, put, default in plan:
             item = get(key)
             if item is not None:
                 try:
-                    found[name] = decoder(item)
+                    put(made, decoder(item))
                 except _Wrong as error:
                     raise error.below(f".{key}") from None
-        try:
-            return kind(**found)
-        except TypeError as error:
-            raise _Wrong(f"lacks a field: {error}") from None
+            elif default:
+                put(made, default())
+            else:
+                raise _Wrong(f"lacks a field: {key}")
+        return made
 
     return make
 

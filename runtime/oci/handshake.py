@@ -10,9 +10,10 @@ import contextlib
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 
 PACKET_BYTES = 60_000

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NoReturn
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 from runtime.kernel import mounts, namespaces, syscalls
 from runtime.kernel import process as processes

@@ -12,11 +12,11 @@ import json
 import os
 import signal
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from runtime.dataclass import dataclass
 from runtime.kernel import process, syscalls
 from runtime.kernel.cgroups import detect
 from runtime.oci import crew, default, execution, handshake, lifecycle, limits, maker, monitor, seccomp_profile, stage

@@ -8,9 +8,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from runtime.dataclass import dataclass
 from runtime.kernel.cgroups import Cgroups, Resources, detect
 from runtime.oci import handshake, labels, limits, nsplan, program, scheduling, sysctl
 from runtime.oci.crew import Crew, Standalone, TerminalHolder, await_ready, end, gather, step

@@ -12,9 +12,9 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 from runtime.kernel import process
 from runtime.kernel.cgroups import detect

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
+from runtime.dataclass import dataclass
 from runtime.kernel import syscalls
 from runtime.oci.fields import SpecFault
 

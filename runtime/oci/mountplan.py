@@ -9,10 +9,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from runtime.dataclass import dataclass
 from runtime.kernel import mounts
 from runtime.kernel.cgroups import Cgroups
 from runtime.kernel.cgroups.v1 import CONTROLLERS, V1

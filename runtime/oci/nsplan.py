@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.dataclass import dataclass
 from runtime.kernel import namespaces, syscalls
 from runtime.kernel.cgroups import Cgroups
 from runtime.kernel.cgroups.v2 import V2

@@ -11,9 +11,10 @@ import stat
 import struct
 import termios
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from runtime.dataclass import dataclass
 from runtime.kernel import capabilities, syscalls
 from runtime.oci import labels, scheduling, seccomp_profile, users
 from runtime.oci.handshake import StartFailed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from runtime.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

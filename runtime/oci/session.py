@@ -11,10 +11,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from runtime.dataclass import dataclass
 from runtime.kernel import process
 from runtime.oci import handshake, program
 from runtime.oci.attach import Attach

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Self
 
+from runtime.dataclass import dataclass
 from runtime.oci.fields import decode, encode
 from runtime.oci.spec_resources import LinuxResources
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 
+from runtime.dataclass import dataclass
 from runtime.kernel import mounts
 from runtime.kernel.cgroups import Cgroups
 from runtime.kernel.cgroups.v2 import V2

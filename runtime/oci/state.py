@@ -6,10 +6,11 @@ Written by the monitor, read by the engine, also by one that was started later.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Self
 
+from runtime.dataclass import dataclass
 from runtime.kernel.process import ProcessRef, read_small, write_atomic
 
 STATE = "state.json"

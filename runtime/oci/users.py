@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 
 READ_LIMIT = 4 << 20

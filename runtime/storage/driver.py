@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 
 

@@ -7,11 +7,11 @@ it exists once in each controller's hierarchy, and on v2. Sources: Documentation
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
 
 UNLIMITED = -1

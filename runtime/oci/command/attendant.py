@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from runtime.dataclass import dataclass
 from runtime.oci import handshake, hooks
 from runtime.oci.command.console import Holder
 from runtime.oci.command.store import OCI_VERSION, CommandFault, Container

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+
+from runtime.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,14 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import CodeType
 
 from runtime.kernel.syscall_table import numbers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a start of the command line, which takes two interpreters, does not wait for
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 # include/uapi/linux/sched.h
 CLONE_NEWTIME = 0x00000080

@@ -5,6 +5,7 @@ A start of `python -I -S` is 10 ms of the whole; nearly all of the rest is loadi
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -36,6 +37,7 @@ class _Inspect(ModuleType):
 
 def main(argv: list[str]) -> int:
     """As main.main."""
+    gc.disable()  # nothing here lives long enough to be worth a look
     if _INTO_CONTAINERS.intersection(argv) and not is_shielded():
         shield()
     if sys.version_info < (3, 14):  # whose dataclasses do without

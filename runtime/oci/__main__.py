@@ -4,4 +4,4 @@ import sys
 
 from runtime.oci.command.boot import main
 
-sys.exit(main(sys.argv[1:]))
+main(sys.argv[1:])

@@ -17,7 +17,8 @@ IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING = 1, 5, 23
 IFLA_STATS_LINK_64 = 1
-IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
+IFA_F_NODAD, IFA_F_PERMANENT, RT_SCOPE_UNIVERSE = 0x02, 0x80, 0
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RT_TABLE_LOCAL, RTPROT_BOOT, RTN_UNICAST = 254, 255, 3, 1
 IFF_UP = 1
@@ -38,6 +39,29 @@ class Link:
     name: str
     mtu: int
     master: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of a link, of either family, with its attributes as the kernel has them."""
+
+    index: int
+    family: int
+    prefix: int
+    flags: int
+    scope: int
+    values: tuple[tuple[int, bytes], ...]
+
+    @property
+    def stays(self) -> bool:
+        """Whether somebody gave it for good, to be reached from elsewhere."""
+        return bool(self.flags & IFA_F_PERMANENT) and self.scope == RT_SCOPE_UNIVERSE
+
+    def message(self, index: int) -> bytes:
+        """Give the same to a link; nobody waits for its being a duplicate."""
+        body = _IFADDR.pack(self.family, self.prefix, 0, self.scope, index) + u32(IFA_FLAGS, self.flags | IFA_F_NODAD)
+        body += b"".join(attr(kind, value) for kind, value in self.values)
+        return message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
 def _ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -91,6 +115,11 @@ def set_link(
     return message(RTM_SETLINK, 0, body)
 
 
+def move_link(index: int, netns_fd: int, name: str) -> bytes:
+    """Move a link into another namespace under a name; one that is taken there is EEXIST, and nothing is moved."""
+    return message(RTM_SETLINK, 0, _ifinfo(index) + u32(IFLA_NET_NS_FD, netns_fd) + text(IFLA_IFNAME, name))
+
+
 def without_ipv6(index: int) -> bytes:
     """Keep the kernel from giving a link an IPv6 address of its own when it comes up."""
     mode = attr(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
@@ -129,6 +158,18 @@ def list_links(sock: Socket) -> list[Link]:
         name = values[IFLA_IFNAME].rstrip(b"\0").decode(errors="replace")
         mtu, master = (int.from_bytes(values.get(k, b""), "little") for k in (IFLA_MTU, IFLA_MASTER))
         found.append(Link(index, name, mtu, master))
+    return found
+
+
+def list_addresses(sock: Socket) -> list[Address]:
+    """All addresses of the socket's namespace."""
+    found = []
+    for _, body in sock.dump(message(RTM_GETADDR, 0, _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))):
+        family, prefix, flags, scope, index = _IFADDR.unpack_from(body)
+        values = {kind: bytes(value) for kind, value in attributes(body, _IFADDR.size)}
+        flags = int.from_bytes(values.get(IFA_FLAGS, bytes([flags])), "little")
+        kept = tuple((k, values[k]) for k in (IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST) if k in values)
+        found.append(Address(index, family, prefix, flags, scope, kept))
     return found
 
 

@@ -5,11 +5,14 @@ Whatever was acquired is undone in reverse when a step fails or the far end give
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from runtime.dataclass import dataclass
 from runtime.kernel.cgroups import Cgroups, Resources, detect
@@ -19,6 +22,9 @@ from runtime.oci.fields import SpecFault
 from runtime.oci.program import Streams
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG
+
+if TYPE_CHECKING:
+    from runtime.oci.netdevices import Lender
 
 HOST_IDS = 65_536  # in all distributions accounts lie below (user_namespaces(7), shadow's UID_MAX)
 
@@ -50,6 +56,8 @@ def checked(spec: Spec) -> Spec:
     if not spec.process.args:
         raise SpecFault("process.args is empty.", "Name the program to run.")
     nsplan.check(spec)
+    if spec.linux.net_devices:
+        _netdevices().check(spec.linux)
     sysctl.check(spec)
     if (spec.hostname or spec.domainname) and spec.linux.namespace("uts") is None:
         raise SpecFault("A host name is set, and the UTS namespace is the host's.", 'Add {"type": "uts"}.')
@@ -68,6 +76,8 @@ def isolated(spec: Spec) -> Spec:
         raise SpecFault(
             f"The namespaces {', '.join(missing) or 'user'} or their id maps are missing.", "Containers have all."
         )
+    if linux.net_devices:
+        raise SpecFault("linux.netDevices would take interfaces of the host's.", "Connect the container to a network.")
     low = min(ids.host_id for ids in (*linux.uid_mappings, *linux.gid_mappings))
     if low < HOST_IDS:
         raise SpecFault(f"An id map begins at {low}: below {HOST_IDS} are the host's own accounts.", "Map higher ids.")
@@ -93,7 +103,11 @@ def create(  # noqa: PLR0913  one call makes a container
     `Created` is known, `made` when the gate is reached; what both raise undoes everything. What shares more with the host than
     its network is refused, unless `standalone`.
     """
-    with ExitStack() as groups, ExitStack() as acquired:  # whose processes are gone before groups are removed
+    with (
+        ExitStack() as lent,
+        ExitStack() as groups,
+        ExitStack() as acquired,
+    ):  # whose processes are gone before groups are removed
         crew = parked
         if crew:
             acquired.callback(crew.dismiss)
@@ -107,9 +121,13 @@ def create(  # noqa: PLR0913  one call makes a container
             fits = crew is not None and crew.fits(spec)
         if crew is None or not fits:
             acquired.close()
+            lender = _lender(spec, lent)
             crew = gather(spec, own_child=standalone is not None)
             acquired.callback(crew.dismiss)
             crew.order(bundle, streams, complete, standalone)
+            if lender:
+                with step("2 network"):
+                    lender.lend(Path(f"/proc/{crew.init}/ns/net"), acquired)
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
             resources = limits.resources_of(spec.linux.resources, cgroups.version)
@@ -143,6 +161,17 @@ def create(  # noqa: PLR0913  one call makes a container
         groups.pop_all()
     crew.release_helper()
     return created
+
+
+def _lender(spec: Spec, lent: ExitStack) -> Lender | None:
+    """Of interfaces, where some are asked for: from this network, before another is joined."""
+    with step("2 network"):
+        return lent.enter_context(_netdevices().Lender(spec.linux.net_devices)) if spec.linux.net_devices else None
+
+
+def _netdevices() -> ModuleType:
+    """Loaded when it is wanted: it takes netlink along."""
+    return importlib.import_module("runtime.oci.netdevices")
 
 
 def _refuse_foreign(cgroups: Cgroups, path: str) -> None:

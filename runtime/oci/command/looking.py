@@ -177,7 +177,7 @@ def features(_store: Store, _options: argparse.Namespace, _log: Log) -> int:
                     "selinux": {"enabled": labels.has_selinux()},
                     "intelRdt": {"enabled": False},
                     "mountExtensions": {"idmap": {"enabled": True}},
-                    "netDevices": {"enabled": False},
+                    "netDevices": {"enabled": True},
                 },
                 "annotations": {},
                 "potentiallyUnsafeConfigAnnotations": [],

@@ -86,8 +86,6 @@ def load(options: argparse.Namespace) -> Spec:
 def _linux(linux: Linux, options: argparse.Namespace) -> Linux:
     if linux.intel_rdt:
         raise CommandFault("linux.intelRdt is not supported.", "Leave it out.")
-    if linux.net_devices:
-        raise CommandFault("linux.netDevices is not supported.", "Move the interfaces by a createRuntime hook.")
     if linux.seccomp:
         seccomp_profile.check(linux.seccomp)
     devices = tuple(

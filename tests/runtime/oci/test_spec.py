@@ -14,7 +14,7 @@ from runtime.kernel.cgroups import UNLIMITED, DeviceRate
 from runtime.oci import launcher, lifecycle, limits, mountplan, users
 from runtime.oci.default import Options, default
 from runtime.oci.fields import SpecFault
-from runtime.oci.spec import IdMapping, Mount, Spec
+from runtime.oci.spec import IdMapping, Mount, NetDevice, Spec
 from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
 OPTIONS = Options(args=("sh",), hostname="h" * 80, cgroups_path="top/t/a/i", id_base=200_000, user="app")
@@ -57,6 +57,7 @@ def test_unknown_keys_are_left_out() -> None:
         ({"cgroups_path": "/top"}, "cgroupsPath"),
         ({"uid_mappings": ()}, "id maps"),
         ({"namespaces": ()}, "user, pid, mount"),
+        ({"net_devices": {"eth0": NetDevice()}}, "interfaces of the host's"),
         ({"uid_mappings": (IdMapping(container_id=0, host_id=0, size=65_536),)}, "begins at 0"),
         ({"gid_mappings": (IdMapping(container_id=0, host_id=1000, size=1),)}, "begins at 1000"),
         *(

@@ -60,9 +60,11 @@ class Room:
         (folder / "config.json").write_text(json.dumps(config))
         return folder
 
-    def call(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command; its output is text."""
-        command = [RUNTIME, "--root", str(self.states), *map(str, words)]
+    def call(
+        self, *words: str | Path, prefix: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command, after `prefix`; its output is text."""
+        command = [*prefix, RUNTIME, "--root", str(self.states), *map(str, words)]
         given: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60, "check": False} | options
         return subprocess.run(command, **given)
 

@@ -24,6 +24,7 @@ from kombu.exceptions import KombuError
 from portal.config import config
 from worker.protocol import CONTROL_QUEUE, TASK_CONVERGE, deployment_channel, host_queue
 
+TASK_PASSWORD_ASKED = "accounts.password_asked"
 TASK_MAIL_LINK = "accounts.mail_password_link"
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,18 @@ def host_changed(name: str) -> None:
     _after_commit(lambda: _send("host", lambda: asyncio.to_thread(_hint_host, name)))
 
 
+def password_asked(who: str) -> None:
+    """Have the control worker look whose name or address this is, and mail a link; a lost one is asked for again."""
+    _control(TASK_PASSWORD_ASKED, who)
+
+
 def mail_password_link(user_id: int) -> None:
     """Have the control worker mail a link, once the transaction is in; a lost one is asked for again."""
-    _after_commit(lambda: _send("mail", lambda: asyncio.to_thread(_ask_for_mail, user_id)))
+    _control(TASK_MAIL_LINK, user_id)
+
+
+def _control(task: str, argument: str | int) -> None:
+    _after_commit(lambda: _send(task, lambda: asyncio.to_thread(_send_control, task, argument)))
 
 
 def prepare() -> None:
@@ -125,5 +135,5 @@ def _hint_host(name: str) -> None:
     _celery().send_task(TASK_CONVERGE, queue=host_queue(name), ignore_result=True, retry=False, expires=60)
 
 
-def _ask_for_mail(user_id: int) -> None:
-    _celery().send_task(TASK_MAIL_LINK, [user_id], queue=CONTROL_QUEUE, ignore_result=True, retry=False, expires=600)
+def _send_control(task: str, argument: str | int) -> None:
+    _celery().send_task(task, [argument], queue=CONTROL_QUEUE, ignore_result=True, retry=False, expires=600)

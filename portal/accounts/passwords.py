@@ -58,9 +58,15 @@ def make_link(actor: Actor, user: User) -> str:
     return _link(user)
 
 
-@transaction.atomic
 def ask_for_link(who: str) -> None:
-    """Have a link mailed to whoever has this name or address, if anybody has: the caller is not told. Three an hour at most."""
+    """Have a link mailed to whoever has this name or address, if anybody has. The caller is not told, nor is it looked up here:
+    the time that would take tells who has an account, so the control worker does it."""
+    hints.password_asked(who)
+
+
+@transaction.atomic
+def look_for_account(who: str) -> None:
+    """Have a link mailed to whoever has this name or address, if anybody has. Three an hour at most."""
     field = "email__iexact" if "@" in who else "username"
     user = User.objects.select_for_update().filter(**{field: who.strip()}, is_active=True).first()
     if user is None:

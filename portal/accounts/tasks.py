@@ -7,8 +7,14 @@ from smtplib import SMTPException
 from celery import shared_task
 
 from portal.accounts.models import User
-from portal.accounts.passwords import mail_link
-from portal.hints import TASK_MAIL_LINK
+from portal.accounts.passwords import look_for_account, mail_link
+from portal.hints import TASK_MAIL_LINK, TASK_PASSWORD_ASKED
+
+
+@shared_task(name=TASK_PASSWORD_ASKED)  # type: ignore[untyped-decorator]
+def password_asked(who: str) -> None:
+    """Find the account that somebody asked a link for; nobody waits for this, so its time tells nothing."""
+    look_for_account(who)
 
 
 @shared_task(name=TASK_MAIL_LINK, autoretry_for=(OSError, SMTPException), max_retries=3, default_retry_delay=20)  # type: ignore[untyped-decorator]

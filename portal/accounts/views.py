@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.core import ratelimit
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -15,6 +16,7 @@ from portal.accounts import actions, passwords
 from portal.accounts.access import actor_of, can, get_team, require_operator
 from portal.accounts.forms import SCOPES, ForgotForm, MemberForm, NewPasswordForm, TokenForm, UserForm
 from portal.accounts.models import ApiToken, Membership, Role, User
+from portal.errors import PortalError
 from portal.told import refused, sentence, told
 
 
@@ -158,6 +160,8 @@ def forgot(request: HttpRequest) -> HttpResponse:
     form = ForgotForm(request.POST or None)
     asked = request.method == "POST" and mail.is_sent() and form.is_valid()
     if asked:
+        if not ratelimit.consume(request, action="reset_password", key=form.cleaned_data["who"].strip().lower()):
+            raise PortalError("Too many links were asked for.", "Ask again in a minute.", code="too_many", status=429)
         passwords.ask_for_link(form.cleaned_data["who"])
     context = {"form": form, "asked": asked, "mails": mail.is_sent(), "hours": passwords.VALID_HOURS}
     return render(request, "account/password_forgot.html", context)

@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
 ]  # fmt: skip
+Scheme = Literal["light", "dark"]
 LIVE_MS = 60_000
 # Every text that elements of a selector ever showed in this tab, page after page: what came and went is not missed.
 WATCH = """
@@ -45,9 +47,12 @@ def chromium() -> Iterator[Browser]:
 class Portal:
     """A browser at the portal. `complaints` has what its console said was wrong, refused content included."""
 
-    def __init__(self, browser: Browser, url: str, *, width: int = 1440, height: int = 900) -> None:
+    def __init__(
+        self, browser: Browser, url: str, *, width: int = 1440, height: int = 900, scheme: Scheme = "light"
+    ) -> None:
         self.url = url
-        self.context = browser.new_context(viewport={"width": width, "height": height})
+        size: ViewportSize = {"width": width, "height": height}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -70,15 +75,15 @@ class Portal:
         """Hand the browser an archive, as the file picker does."""
         self.page.set_input_files("input[type=file]", archive)
 
-    def drag(self, archive: Path, over: str, *, drop: bool = True) -> None:
-        """Drag a file from outside the browser over an element, as a hand does, and let go of it there."""
+    def drag(self, over: str, *files: Path, drop: bool = True) -> None:
+        """Drag files from outside the browser over an element, as a hand does, and let go of them there."""
         target = self.page.locator(over)
         target.scroll_into_view_if_needed()
         box = target.bounding_box()
         assert box is not None, f"{over} is not to be seen"
         link = self.context.new_cdp_session(self.page)
         at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-        data = {"items": [], "files": [str(archive)], "dragOperationsMask": 1}
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", *(["drop"] if drop else [])):
             link.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
 

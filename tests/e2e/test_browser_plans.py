@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 
 from scripts.trial import Trial
 from tests.e2e.browser import Portal
+from tests.e2e.containers import kernel_limits
 
 pytestmark = pytest.mark.e2e
 
@@ -40,19 +41,6 @@ LIMITS = {
     "Domains": ("domains_max", 1, "4", "6"),
     "Releases": ("releases_kept", 1, "7", "9"),
 }
-KERNEL_LIMITS = """
-cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | head -n 1
-cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu*/cpu.cfs_quota_us 2>/dev/null | head -n 1 | cut -d ' ' -f 1
-df -k / | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4
-"""
-
-
-def kernel_limits(platform: Trial, instance: str) -> tuple[int, int, int]:
-    """Memory (bytes), CPU (microseconds in 100 ms) and free disk (bytes) as the running container itself sees them."""
-    command = ["docker", "-H", f"unix://{platform.engine_socket}", "exec", instance, "sh", "-c", KERNEL_LIMITS]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.split()
-    memory, quota, free_kib = (int(figure) for figure in said)
-    return memory, quota, free_kib * 1024
 
 
 def test_a_plan_changed_on_its_page_reaches_the_running_container_within_five_seconds(

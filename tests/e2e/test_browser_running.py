@@ -77,6 +77,9 @@ def test_stop_lets_requests_end_and_the_address_says_stopped(
     portal: Portal, platform: Trial, demo_archive: Path
 ) -> None:
     instance = live(platform, "stops", demo_archive)
+    other = portal.context.new_page()
+    other.goto(f"{platform.url}/apps/stops/")
+    expect(other.locator(HEAD)).to_have_text("Live")
     portal.open_tab("stops", "settings")
     with held_request(platform, "stops", instance) as request:
         portal.page.get_by_role("button", name="Stop", exact=True).click()
@@ -84,11 +87,15 @@ def test_stop_lets_requests_end_and_the_address_says_stopped(
         expect(portal.page.locator(HEAD)).to_have_text("Stopped")
         expect(portal.page.locator(ROWS)).to_have_text(["release 1, draining"], timeout=LIVE_MS)
         expect(portal.page.locator("#deployment h2")).to_have_text("Release 1 is stopped")
+        expect(other.locator(HEAD)).to_have_text("Stopped")
+        expect(other.locator(ROWS)).to_have_text(["release 1, draining"])
+        expect(other.locator("#deployment h2")).to_have_text("Release 1 is stopped")
         status, page = platform.get("stops")
         assert status == 503 and b"is stopped" in page
         request.send(b"!")
         assert request.getresponse().status == 200
-    expect(portal.page.locator("#instances")).to_contain_text("Stopped: nothing runs", timeout=LIVE_MS)
+    for tab in (portal.page, other):
+        expect(tab.locator("#instances")).to_contain_text("Stopped: nothing runs", timeout=LIVE_MS)
     visitor = portal.context.new_page()
     answer = visitor.goto(f"http://stops.localhost:{platform.port}/")
     assert answer is not None and answer.status == 503

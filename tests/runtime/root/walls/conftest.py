@@ -141,18 +141,25 @@ class Yard:
         assert code == 0, said
         return outcomes(said, names)
 
-    def run(self, spec: Spec, *words: str) -> tuple[int, str]:
+    def run(self, spec: Spec, *words: str, image: Path | None = None) -> tuple[int, str]:
         """To its end, in a forked process: the exit status and both streams."""
         said = self.folder / "said"
-        bundle = self.bundle(spec)
+        bundle = self.bundle(spec, image)
         code = self._fork(["run", *words, "--bundle", str(bundle), bundle.name], said)
         return code, said.read_text(errors="replace")
 
-    def bundle(self, spec: Spec) -> Path:
-        """A bundle over the common root, which every mount's target is in."""
+    def image(self) -> Path:
+        """A root of its own, to put something hostile into."""
+        folder = self.folder / f"image{self.made + 1}"
+        folder.mkdir()
+        make_image(folder)
+        return folder
+
+    def bundle(self, spec: Spec, image: Path | None = None) -> Path:
+        """A bundle over the common root, which every mount's target is in, or another."""
         bundle = self.folder / f"b{self.made}"
         bundle.mkdir()
-        replace(spec, root=replace(spec.root, path=str(self.folder / "image"))).write(bundle / CONFIG)
+        replace(spec, root=replace(spec.root, path=str(image or self.folder / "image"))).write(bundle / CONFIG)
         return bundle
 
     def start(self, spec: Spec) -> tuple[str, int]:
@@ -175,6 +182,7 @@ class Yard:
             null = os.open("/dev/null", os.O_RDONLY)
             for number, fd in ((0, null), (1, out), (2, out)):
                 os.dup2(fd, number)
+            sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1, closefd=False) for fd in (1, 2))
             os._exit(command_line(["--root", str(self.folder / "states"), *words]))
 
         _, status = os.waitpid(process.fork(child), 0)

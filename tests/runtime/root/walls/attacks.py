@@ -476,6 +476,13 @@ def make_and_open_device() -> None:
 
 
 @attack
+def make_and_open_console() -> None:
+    """The host's: what is written there is on its screen."""
+    os.mknod("/tmp/console", 0o020666, os.makedev(5, 1))
+    os.close(os.open("/tmp/console", os.O_RDWR | os.O_NOCTTY))
+
+
+@attack
 def open_device_of_image() -> None:
     _fuse("/fuse-of-the-image")
 

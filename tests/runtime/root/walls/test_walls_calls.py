@@ -68,6 +68,7 @@ HELD = {
     "make_cgroup": {READONLY, USER},
     "make_device": {USER},
     "make_and_open_device": {USER, DEVICES},
+    "make_and_open_console": {USER, DEVICES},
     "open_device_of_image": {DEVICES},
 }
 NAMES = list(HELD)

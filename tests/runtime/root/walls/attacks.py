@@ -7,6 +7,7 @@ where they get through: a wrong argument, an errno that only comes behind the ch
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import errno
 import json
@@ -513,6 +514,111 @@ def break_out_of_chroot() -> str | None:
         os.chdir("..")
     os.chroot(".")
     return None if os.path.exists(_given["target"]["outside"]) else "empty"
+
+
+# --- filling up ---
+
+
+def _fill(path: str, count: int) -> None:
+    """Written by pieces of 64 kB."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for _ in range(count):
+        os.write(fd, bytes(1 << 16))
+
+
+@attack
+def fill_shared_memory() -> None:
+    _fill("/dev/shm/full", 128)  # 8 MB
+
+
+@attack
+def fill_dev() -> None:
+    _fill("/dev/full-of-it", 1280)  # 80 MB
+
+
+@attack
+def make_many_files() -> None:
+    folder = _given["target"]["folder"]
+    for number in range(_given["target"]["count"]):
+        os.close(os.open(f"{folder}/file-{number}", os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+@attack
+def fork_bomb() -> None:
+    pids: list[int] = []
+    try:
+        for _ in range(40):
+            pid = os.fork()
+            if not pid:
+                signal.pause()
+            pids.append(pid)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@attack
+def thread_bomb() -> None:
+    ended = _thread.allocate_lock()
+    ended.acquire()
+    try:
+        for _ in range(40):
+            _thread.start_new_thread(ended.acquire, ())
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
+
+
+@attack
+def dump_core() -> str | None:
+    """Where the kernel's pattern is a relative one, into the working folder."""
+    os.chdir("/tmp")
+    pid = os.fork()
+    if not pid:
+        os.abort()
+    os.waitpid(pid, 0)
+    return None if any(name.startswith("core") for name in os.listdir("/tmp")) else "empty"
+
+
+# --- descriptors from one container to another ---
+
+
+@attack
+def hand_out_a_folder() -> None:
+    """Over a socket in a shared folder, then wait to be killed."""
+    os.makedirs("/tmp/own")
+    os.chmod("/tmp/own", 0o755)
+    os.close(os.open("/tmp/own/secret", os.O_WRONLY | os.O_CREAT, 0o600))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("/shared/new")
+        os.chmod("/shared/new", 0o666)
+        listening.listen(8)
+        os.rename("/shared/new", "/shared/door")
+        while True:
+            taker, _ = listening.accept()
+            socket.send_fds(taker, [b"x"], [os.open("/tmp/own", os.O_RDONLY)])
+
+
+@attack
+def open_by_a_folder_that_came() -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("/shared/door")
+        _, fds, _, _ = socket.recv_fds(client, 8, 1)
+    os.close(os.open("secret", os.O_RDONLY, dir_fd=fds[0]))
+
+
+@attack
+def give_stdout_away() -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("/shared/taker")
+        socket.send_fds(client, [b"x"], [1])
+
+
+@attack
+def see_a_leak() -> str | None:
+    """A descriptor beside the streams, the one that lists them, and this process's pipe."""
+    names = [os.readlink(f"/proc/1/fd/{number}") for number in os.listdir("/proc/1/fd") if int(number) > 2]
+    return None if any(name.endswith(_given["target"]["leak"]) for name in names) else "empty"
 
 
 def _outcome(function: Callable[[], str | None]) -> str:

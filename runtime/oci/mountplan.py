@@ -86,7 +86,7 @@ class Fresh:
     def execute(self, place: Place) -> None:
         """Mount it."""
         made = mounts.make(self.fstype, self.data, 0 if self.copy_up else self.attrs, source=self.source or self.fstype)
-        target = mounts.target_inside(place.root, self.target, folder=True)
+        target = target_of(place, self.target, self.fstype)
         if self.copy_up:
             copyup.copy(target, made)
             mounts.add_attributes(made, self.attrs)
@@ -147,7 +147,7 @@ class Handed:
     def execute(self, place: Place) -> None:
         """Attach it; a missing target is made as what the mount is, a folder or a file."""
         mount = place.handed.pop(self.name)
-        mounts.attach(mount, mounts.target_inside(place.root, self.target, folder=mounts.is_folder(mount)))
+        mounts.attach(mount, target_of(place, self.target, self.name, folder=mounts.is_folder(mount)))
 
     def describe(self) -> str:
         """One line."""
@@ -260,6 +260,13 @@ class ReadOnly:
     def describe(self) -> str:
         """One line."""
         return f"make {self.target} read-only"
+
+
+def target_of(place: Place, path: str, what: str, *, folder: bool = True) -> int:
+    """Where to mount; `what` is a file system's type, or a name of a mount that was handed over."""
+    if what in ("proc", "sysfs"):
+        return mounts.plain_folder_inside(place.root, path)
+    return mounts.target_inside(place.root, path, folder=folder)
 
 
 def _null(place: Place) -> int:

@@ -237,7 +237,17 @@ def outcomes(said: str, names: list[str]) -> dict[str, str]:
 
 def make_image(folder: Path) -> None:
     """A root with busybox, the targets of all mounts, and a device of the host's that an image brought along."""
-    for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "walls", *(target.lstrip("/") for target in LENT.values())):
+    for name in (
+        "bin",
+        "etc",
+        "tmp",
+        "proc",
+        "sys",
+        "dev",
+        "walls",
+        "shared",
+        *(target.lstrip("/") for target in LENT.values()),
+    ):
         (folder / name).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n")

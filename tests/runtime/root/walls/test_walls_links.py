@@ -33,7 +33,7 @@ def outside(yard: Yard) -> Path:
     return folder
 
 
-def naive_open(root: int, path: str, *, flags: int = os.O_PATH) -> int:
+def naive_open(root: int, path: str, *, flags: int = os.O_PATH, links: bool = True) -> int:
     """What a runtime does that follows the image's links on the host."""
     return os.open(path.lstrip("/") or ".", flags | os.O_CLOEXEC, dir_fd=root)
 
@@ -153,6 +153,24 @@ def test_a_device_that_is_swapped_for_a_link_changes_no_file_of_the_hosts(
     code, said = yard.run(with_device(yard.spec("true", walls=COMMAND), "/tmp/mine"))
     assert (code, "another file is there" in said) == (1, True), said
     assert stat.S_IMODE(secret.stat().st_mode) == (0o666 if naive else 0o600)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("naive", [False, True], ids=["held", "without"])
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_proc_and_sys_are_mounted_where_their_masks_will_be(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, name: str, naive: bool
+) -> None:
+    """CVE-2019-19921: a link into a volume that another container swaps between the mount and its masks."""
+    image = yard.image()
+    (image / name).rmdir()
+    (image / name).symlink_to("/shared")
+    if naive:
+        monkeypatch.setattr(
+            mounts, "plain_folder_inside", lambda root, path: mounts.target_inside(root, path, folder=True)
+        )
+    code, said = yard.run(yard.spec("true", walls=COMMAND), image=image)
+    assert (code, f"/{name} is a symbolic link" in said) == ((0, False) if naive else (1, True)), said
 
 
 @pytest.mark.vm

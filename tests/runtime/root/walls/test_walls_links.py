@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.errors import RuntimeFault
 from runtime.kernel import mounts, process
-from runtime.oci import mountplan, program
+from runtime.oci import labels, mountplan, program
 from runtime.oci.mountoptions import NO_LINKS
-from runtime.oci.spec import Device, Mount, Spec
+from runtime.oci.spec import Device, Mount, Process, Spec
 from tests.runtime.root.walls.conftest import COMMAND, Walls, Yard
 
 MADE = Mount(destination="/volume/a/made", type="tmpfs", source="tmpfs")
@@ -184,6 +186,29 @@ def test_a_bind_whose_source_has_become_a_link_is_refused(yard: Yard, outside: P
     code, said = yard.run(spec)
     assert (code, "leads through a symbolic link" in said) == ((1, True) if no_links else (0, False)), said
     assert ("of-the-host" in said) != no_links
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("looked_at", [True, False], ids=["held", "without"])
+def test_a_label_is_written_to_the_kernel_or_nowhere(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, looked_at: bool
+) -> None:
+    """CVE-2019-16884, CVE-2025-52881: a /proc of the image's takes the label, and the program runs without."""
+    false = yard.folder / f"proc{yard.made}-{looked_at}"
+    (false / "self/attr").mkdir(parents=True)
+    (false / "self/attr/exec").touch()
+    if not looked_at:
+        monkeypatch.setattr(labels.syscalls, "fstatfs_type", lambda _fd: labels._PROC_MAGIC)
+
+    def child() -> None:
+        os.unshare(os.CLONE_NEWNS)
+        mounts.make_private()
+        mounts.attach(mounts.clone(false), os.open("/proc", os.O_PATH))
+        with contextlib.suppress(RuntimeFault):
+            labels.set_exec(Process(args=("true",), selinux_label="confined"))
+
+    os.waitpid(process.fork(child), 0)
+    assert (false / "self/attr/exec").read_text() == ("" if looked_at else "confined")
 
 
 CWDS = ("..", "/../../..", "/proc/self/cwd/../../..", "/proc/1/root/../..", "/proc/self/fd/3")

@@ -133,7 +133,7 @@ class Yard:
     def attacking(self, names: list[str], walls: Walls = ALL, **target: object) -> Spec:
         """A container that tries these attacks."""
         given = json.dumps({"names": names, "calls": CALLS, "target": target})
-        return self.spec(str(PROGRAM), "-I", "-S", "-B", "/walls/attacks.py", given, walls=walls)
+        return self.spec(str(PROGRAM), "-I", "-S", "-B", "/walls/attacks", given, walls=walls)
 
     def try_all(self, names: list[str], walls: Walls = ALL, **target: object) -> dict[str, str]:
         """How each went, in a container made by the command line's functions."""
@@ -229,7 +229,7 @@ async def _launch(bundle: Path) -> int:
 
 
 def outcomes(said: str, names: list[str]) -> dict[str, str]:
-    """Of each attack, from what attacks.py printed."""
+    """Of each attack, from what was printed."""
     found = dict(line.split(" ", 1) for line in said.splitlines() if line.partition(" ")[0] in names)
     assert set(found) == set(names), said
     return found

@@ -34,7 +34,6 @@ def with_volume(spec: Spec, folder: Path) -> Spec:
     return replace(spec, mounts=(*spec.mounts, volume))
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize(
     ("walls", "expected"),
     [(Walls(frozenset(("filter", "capabilities"))), "EACCES"), (Walls(frozenset(("filter", "capabilities", "user"))), "through")],
@@ -50,7 +49,6 @@ def test_a_folder_from_another_container_gives_no_right_to_its_files(yard: Yard,
     assert (code, outcomes(said, [TAKE])) == (0, {TAKE: expected})
 
 
-@pytest.mark.vm
 def test_output_that_was_passed_on_does_not_keep_a_container_from_ending(yard: Yard) -> None:
     """Its exit is recorded when its first process ends; somebody who waits for the end of its output would wait for ever."""
     folder = shared(yard)
@@ -79,7 +77,6 @@ def test_output_that_was_passed_on_does_not_keep_a_container_from_ending(yard: Y
         os.waitpid(pid, 0)
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("walls", [ALL, COMMAND], ids=["engine", "podman"])
 @pytest.mark.parametrize("closed", [True, False], ids=["held", "without"])
 def test_no_descriptor_of_the_makers_reaches_the_program(

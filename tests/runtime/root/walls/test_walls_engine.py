@@ -36,7 +36,7 @@ def tried(engine: Engine, names: list[str], *options: str, **target: object) -> 
     """All attacks in a container of that engine's."""
     lent = [f"-v={source}:{target}:ro" for source, target in (*LENT.items(), (HERE, "/walls"))]
     given = json.dumps({"names": names, "calls": CALLS, "target": target})
-    command = [str(PROGRAM), "-I", "-S", "-B", "/walls/attacks.py", given]
+    command = [str(PROGRAM), "-I", "-S", "-B", "/walls/attacks", given]
     return outcomes(engine.docker("run", "--rm", *lent, *options, "busybox", *command), names)
 
 

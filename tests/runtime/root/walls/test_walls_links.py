@@ -76,7 +76,6 @@ def swapping(one: Path, other: Path) -> Iterator[None]:
         os.waitpid(pid, 0)
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("naive", [False, True], ids=["held", "without"])
 @pytest.mark.parametrize("what", ["mount", "device"])
 def test_a_link_as_a_target_stays_in_the_root(
@@ -157,7 +156,6 @@ def test_a_device_that_is_swapped_for_a_link_changes_no_file_of_the_hosts(
     assert stat.S_IMODE(secret.stat().st_mode) == (0o666 if naive else 0o600)
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("naive", [False, True], ids=["held", "without"])
 @pytest.mark.parametrize("name", ["proc", "sys"])
 def test_proc_and_sys_are_mounted_where_their_masks_will_be(
@@ -175,7 +173,6 @@ def test_proc_and_sys_are_mounted_where_their_masks_will_be(
     assert (code, f"/{name} is a symbolic link" in said) == ((0, False) if naive else (1, True)), said
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("no_links", [True, False], ids=["held", "without"])
 def test_a_bind_whose_source_has_become_a_link_is_refused(yard: Yard, outside: Path, no_links: bool) -> None:
     """A folder below a volume, which the tenant swaps between create and start (CVE-2017-1002101)."""
@@ -188,7 +185,6 @@ def test_a_bind_whose_source_has_become_a_link_is_refused(yard: Yard, outside: P
     assert ("of-the-host" in said) != no_links
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("looked_at", [True, False], ids=["held", "without"])
 def test_a_label_is_written_to_the_kernel_or_nowhere(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, looked_at: bool
@@ -214,7 +210,6 @@ def test_a_label_is_written_to_the_kernel_or_nowhere(
 CWDS = ("..", "/../../..", "/proc/self/cwd/../../..", "/proc/1/root/../..", "/proc/self/fd/3")
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("cwd", CWDS)
 def test_a_working_folder_is_inside(yard: Yard, outside: Path, cwd: str) -> None:
     spec = yard.spec("/bin/ls", walls=COMMAND)
@@ -248,7 +243,6 @@ def _with_leak(yard: Yard, spec: Spec, leaked: Path) -> str:
         os.close(fd)
 
 
-@pytest.mark.vm
 def test_a_chroot_inside_leads_up_to_the_containers_root_and_no_further(yard: Yard, outside: Path) -> None:
     there = str(outside / "of-the-host")
     for walls in (COMMAND, Walls(frozenset(("user", "filter", "capabilities")))):

@@ -65,7 +65,7 @@ def test_the_command_line_lends_a_program_that_nobody_can_change(yard: Yard) -> 
 
 def test_nor_by_an_exec(yard: Yard, running: str) -> None:
     given = json.dumps({"names": [OWN], "calls": {}})
-    said = shielded(yard, "exec", running, "/proc/self/exe", "-I", "-S", "-B", "/walls/attacks.py", given)
+    said = shielded(yard, "exec", running, "/proc/self/exe", "-I", "-S", "-B", "/walls/attacks", given)
     assert outcomes(said, [OWN]) == {OWN: "EROFS"}
 
 
@@ -73,7 +73,7 @@ def test_without_the_clone_root_inside_could(yard: Yard, running: str) -> None:
     code, said = yard.run(by_itself(yard.attacking([OWN], COMMAND)))
     assert (code, outcomes(said, [OWN])) == (0, {OWN: "through"})
     given = json.dumps({"names": [OWN], "calls": {}})
-    code, said = yard.command("exec", running, "/proc/self/exe", "-I", "-S", "-B", "/walls/attacks.py", given)
+    code, said = yard.command("exec", running, "/proc/self/exe", "-I", "-S", "-B", "/walls/attacks", given)
     assert (code, outcomes(said, [OWN])) == (0, {OWN: "through"})
 
 
@@ -101,12 +101,11 @@ def test_an_init_at_its_gate_is_not_to_be_changed(yard: Yard, walls: Walls, real
     else:
         assert yard.command(*words)[0] == 0
     given = json.dumps({"names": [FIRST], "calls": {}})
-    _, said = yard.command("exec", bundle.name, str(PROGRAM), "-I", "-S", "-B", "/walls/attacks.py", given)
+    _, said = yard.command("exec", bundle.name, str(PROGRAM), "-I", "-S", "-B", "/walls/attacks", given)
     yard.command("delete", "--force", bundle.name)
     assert outcomes(said, [FIRST]) == {FIRST: expected}
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize(("nnp", "user"), [(True, "1000"), (False, "0")], ids=["no_new_privs", "without"])
 def test_a_setuid_program_of_the_image_gives_nothing_under_no_new_privs(yard: Yard, nnp: bool, user: str) -> None:
     """Without it, as Docker by default, it gives root of the container, which is nobody outside."""

@@ -36,7 +36,6 @@ def as_nobody(deed: Callable[[], object]) -> bool:
     return os.waitstatus_to_exitcode(status) == 0
 
 
-@pytest.mark.vm
 def test_others_on_the_host_neither_read_a_container_nor_open_its_gate(yard: Yard) -> None:
     bundle = yard.bundle(yard.spec("sleep", "600", walls=COMMAND))
     assert yard.command("create", "--bundle", str(bundle), bundle.name)[0] == 0
@@ -75,7 +74,6 @@ def test_a_bundle_that_changes_after_create_changes_nothing(yard: Yard, own_copy
     assert seen == (b"sleep\x00600\x00" if own_copy else b"sleep\x00601\x00")
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("known", [False, True], ids=["held", "without"])
 def test_a_number_that_was_given_to_another_process_is_not_killed(yard: Yard, known: bool) -> None:
     """A pid on disk is one only together with its start time and the boot; with both right, it is the container's."""

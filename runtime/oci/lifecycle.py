@@ -127,9 +127,14 @@ def create(  # noqa: PLR0913  one call makes a container
                 cgroups.set_limits(path, Resources(io=limits.of_loop(spec.linux.resources.block_io, loop)))
         children = () if pid == crew.init else (crew.init,)
         created = Created(pid, pidfd, crew.gate, path, loop, notes, children)
-        record(created)
         holder = TerminalHolder()
-        await_ready(crew.gate, control, standalone.attendant if standalone else holder)
+        attendant = standalone.attendant if standalone else holder
+        try:
+            record(created)
+        except ProcessLookupError:
+            await_ready(crew.gate, control, attendant)  # an init that has failed already says why
+            raise
+        await_ready(crew.gate, control, attendant)
         if go:
             handshake.try_send(crew.gate, handshake.Go())
         made(replace(created, terminal=holder.fd) if holder.fd >= 0 else created)

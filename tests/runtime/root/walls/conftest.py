@@ -141,11 +141,11 @@ class Yard:
         assert code == 0, said
         return outcomes(said, names)
 
-    def run(self, spec: Spec, *words: str, image: Path | None = None) -> tuple[int, str]:
-        """To its end, in a forked process: the exit status and both streams."""
+    def run(self, spec: Spec, *words: str, image: Path | None = None, leak: Path | None = None) -> tuple[int, str]:
+        """To its end, in a forked process, which has `leak` open as descriptor 3: the exit status and both streams."""
         said = self.folder / "said"
         bundle = self.bundle(spec, image)
-        code = self._fork(["run", *words, "--bundle", str(bundle), bundle.name], said)
+        code = self._fork(["run", *words, "--bundle", str(bundle), bundle.name], said, leak)
         return code, said.read_text(errors="replace")
 
     def image(self) -> Path:
@@ -176,8 +176,10 @@ class Yard:
         said = self.folder / "said"
         return self._fork(list(words), said), said.read_text(errors="replace")
 
-    def _fork(self, words: list[str], said: Path) -> int:
+    def _fork(self, words: list[str], said: Path, leak: Path | None = None) -> int:
         def child() -> None:
+            if leak:
+                os.dup2(os.open(leak, os.O_RDONLY), 3)
             out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             null = os.open("/dev/null", os.O_RDONLY)
             for number, fd in ((0, null), (1, out), (2, out)):

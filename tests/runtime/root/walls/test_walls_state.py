@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from runtime.kernel import process
+from runtime.oci.command import making
+from runtime.oci.command.store import Container
+from runtime.oci.lifecycle import Created
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG, STATE
 from tests.runtime.root.walls.conftest import COMMAND, Yard
@@ -92,3 +96,22 @@ def test_a_number_that_was_given_to_another_process_is_not_killed(yard: Yard, kn
     assert ended == (-9 if known else None)
     file.write_bytes(before)
     assert yard.command("delete", "--force", bundle.name)[0] == 0
+
+
+def test_an_init_that_failed_before_its_number_was_written_says_why(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = making._record
+
+    def late(container: Container, created: Created, bundle: Path) -> None:
+        poll = select.poll()
+        poll.register(created.pidfd, select.POLLIN)
+        assert poll.poll(20_000)
+        record(container, created, bundle)
+
+    monkeypatch.setattr(making, "_record", late)
+    image = yard.image()
+    (image / "proc").rmdir()
+    (image / "proc").symlink_to("/shared")
+    code, said = yard.run(yard.spec("true", walls=COMMAND), image=image)
+    assert (code, "/proc is a symbolic link" in said) == (1, True), said

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.runtime.root.walls.conftest import ALL, COMMAND, Walls, Yard, kept, outcomes
+from tests.runtime.root.walls.conftest import ALL, COMMAND, HERE, Walls, Yard, kept, outcomes
 
 pytestmark = pytest.mark.vm
 
@@ -130,3 +132,12 @@ def test_every_attack_is_tried_with_each_of_its_walls_alone() -> None:
         for wall in walls:
             alone = [run for run, made in RUNS.items() if walls & (EVERYTHING - made.off) == {wall}]
             assert alone, f"{name} is never tried with {wall} alone"
+
+
+def test_the_threat_model_names_every_attack_and_no_test_that_is_not_there() -> None:
+    text = (HERE.parents[3] / "docs/threat-model.md").read_text()
+    assert [name for name in NAMES if f"[{name}]" not in text] == []
+    tests = "".join(path.read_text() for path in HERE.parents[2].rglob("test_*.py"))
+    files = {path.stem for path in HERE.parents[2].rglob("test_*.py")}
+    named = set(re.findall(r"\btest_[a-z0-9_]+", text)) - files
+    assert [name for name in named if f"def {name}" not in tests] == []

@@ -17,6 +17,7 @@ from runtime.kernel.process import replace_small
 from runtime.oci import seccomp_profile
 from runtime.oci.default import Options, default
 from runtime.oci.fields import encode
+from runtime.oci.mountoptions import NO_LINKS
 from runtime.oci.spec import DEFAULT_CAPABILITIES, Mount, Rlimit, Spec
 from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
@@ -144,7 +145,8 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
         for name in HOST_FILES
     ]
     for bind in host.binds:
-        kind = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
+        kind: tuple[str, ...] = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
+        kind += (NO_LINKS,) if bind.confined else ()
         binds.append(Mount(destination=bind.target, type="bind", source=bind.source, options=kind))
     for target, flags in host.tmpfs.items():
         given = tuple(o for o in flags.split(",") if o)

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.engine.bundle import hostname
@@ -17,7 +18,7 @@ from runtime.engine.lifecycle import Lifecycle
 from runtime.engine.limits import Limits
 from runtime.engine.process import merge
 from runtime.engine.records import Record, save
-from runtime.engine.request import Bind, CreateRequest, check_name
+from runtime.engine.request import Bind, CreateRequest, HostConfig, check_name
 from runtime.engine.state import State
 from runtime.network.model import NoSuchNetwork
 
@@ -49,7 +50,7 @@ class Containers:
             core.registry.check_free(name)
         if len(core.registry) >= MAX_CONTAINERS:
             raise Conflict(f"There are {MAX_CONTAINERS} containers on this engine.", "Remove some.")
-        self._check(request)
+        host = self._checked(request.host)
         image = await asyncio.to_thread(core.images.resolve, request.config.image)
         identity = secrets.token_hex(32)
         record = Record(
@@ -60,7 +61,7 @@ class Containers:
             chain_ids=tuple(image.chain_ids),
             id_base=core.ids.take(),
             config=request.config,
-            host=request.host,
+            host=host,
             endpoint=request.endpoint,
             process=merge(request.config, image.config, request.config.hostname or identity[:12]),
             boot_id=core.boot_id,
@@ -78,9 +79,9 @@ class Containers:
         core.emit(container, "create")
         return container
 
-    def _check(self, request: CreateRequest) -> None:
-        """What only this engine's state can refuse: a network that is not there, a bind, a size above the largest."""
-        host, core = request.host, self._core
+    def _checked(self, host: HostConfig) -> HostConfig:
+        """With binds as they are mounted. Raises what only this engine's state can refuse: network, bind, size above the largest."""
+        core = self._core
         if host.network_mode not in ("default", "none", "host") and not host.network_mode.startswith("container:"):
             try:
                 core.networks.get(host.network_mode)
@@ -91,20 +92,22 @@ class Containers:
                 f"StorageOpt.size is {host.resources.disk_size} bytes; the largest here is {core.config.max_disk}.",
                 "Ask for less, or start the engine with a larger --max-disk.",
             )
-        if not core.config.trusted:
-            for bind in host.binds:
-                self._check_bind(bind)
+        if core.config.trusted:
+            return host
+        return replace(host, binds=tuple(self._confined(bind) for bind in host.binds))
 
-    def _check_bind(self, bind: Bind) -> None:
+    def _confined(self, bind: Bind) -> Bind:
+        """A tenant writes what lies in a volume, so a link there is followed now or never: at the start it may lead elsewhere."""
         root = self._core.config.volumes.resolve()
-        source = Path(bind.source)
-        if not source.is_absolute() or not source.resolve().is_relative_to(root) or source.resolve() == root:
+        source = Path(bind.source).resolve()
+        if not Path(bind.source).is_absolute() or not source.is_relative_to(root) or source == root:
             raise Forbidden(
                 f"The bind mount of {bind.source[:200]!r} is refused: only folders below {root} may be mounted.",
                 "Only an engine started with --trusted grants others.",
             )
-        if not source.resolve().is_dir():
+        if not source.is_dir():
             raise Invalid(f"invalid mount config: bind source path does not exist: {bind.source[:200]}.")
+        return replace(bind, source=str(source), confined=True)
 
     def _free_name(self, identity: str) -> str:
         number = int(identity[:8], 16)

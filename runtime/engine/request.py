@@ -54,11 +54,15 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """A host folder in the container; only below the volume root on an engine that is not trusted."""
+    """A host folder in the container; only below the volume root on an engine that is not trusted.
+
+    Of a `confined` one the source is a path without links, and what it leads to is refused if one has come into it since.
+    """
 
     source: str
     target: str
     read_only: bool = False
+    confined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

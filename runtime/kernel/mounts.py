@@ -70,15 +70,16 @@ def receive_only() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
 
 
-def open_inside(root_fd: int, path: str, *, flags: int = os.O_PATH) -> int:
-    """Open `path` as a process whose root is `root_fd` would; raises OSError.
+def open_inside(root_fd: int, path: str, *, flags: int = os.O_PATH, links: bool = True) -> int:
+    """Open `path` as a process whose root is `root_fd` would; raises OSError, ELOOP for a symbolic link where `links` are not wanted.
 
     A mount or rename anywhere on the host while a ".." is looked up makes the kernel ask for another try (openat2(2)).
     """
+    resolve = syscalls.RESOLVE_IN_ROOT | (0 if links else syscalls.RESOLVE_NO_SYMLINKS)
     for _ in range(_MAX_TRIES - 1):
         with contextlib.suppress(BlockingIOError):
-            return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=syscalls.RESOLVE_IN_ROOT)
-    return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=syscalls.RESOLVE_IN_ROOT)
+            return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=resolve)
+    return syscalls.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=resolve)
 
 
 def target_inside(root_fd: int, path: str, *, folder: bool) -> int:
@@ -107,6 +108,20 @@ def target_inside(root_fd: int, path: str, *, folder: bool) -> int:
         done = [] if link.startswith("/") else done
         rest = [part for part in PurePosixPath(link).parts if part != "/"] + rest
     return open_inside(root_fd, "/".join(done))
+
+
+def plain_folder_inside(root_fd: int, path: str) -> int:
+    """A mount target that the image has no symbolic link to, made when it is missing: for what masks are put over later.
+
+    Through a link they could be put elsewhere than the mount (CVE-2019-19921).
+    """
+    os.close(target_inside(root_fd, path, folder=True))
+    try:
+        return open_inside(root_fd, path, links=False)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(error.errno, f"the image's {path} is a symbolic link, where a folder belongs") from error
 
 
 def _make_last(root_fd: int, path: str, *, folder: bool) -> int:

@@ -47,7 +47,15 @@ DEFAULT_MOUNTS = (
 
 # Ports below 1024 and ping for everybody inside, as in the sandboxes that the engine makes.
 _OWN_NETWORK = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 65535"}
-_CHARACTER_DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2))  # mem, tty, console, ptmx
+_CHARACTER_DEVICES = (
+    (1, 3),
+    (1, 5),
+    (1, 7),
+    (1, 8),
+    (1, 9),
+    (5, 0),
+    (5, 2),
+)  # mem, tty, ptmx; 5:1 is the host's console
 DEVICE_RULES = (
     DeviceRuleSpec(allow=False),
     DeviceRuleSpec(allow=True, type="c", access="m"),

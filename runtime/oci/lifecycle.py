@@ -103,11 +103,8 @@ def create(  # noqa: PLR0913  one call makes a container
     `Created` is known, `made` when the gate is reached; what both raise undoes everything. What shares more with the host than
     its network is refused, unless `standalone`.
     """
-    with (
-        ExitStack() as lent,
-        ExitStack() as groups,
-        ExitStack() as acquired,
-    ):  # whose processes are gone before groups are removed
+    # In this order: interfaces are given back while their networks live, and processes are gone before groups are removed.
+    with ExitStack() as lent, ExitStack() as groups, ExitStack() as acquired:
         crew = parked
         if crew:
             acquired.callback(crew.dismiss)
@@ -125,9 +122,7 @@ def create(  # noqa: PLR0913  one call makes a container
             crew = gather(spec, own_child=standalone is not None)
             acquired.callback(crew.dismiss)
             crew.order(bundle, streams, complete, standalone)
-            if lender:
-                with step("2 network"):
-                    lender.lend(Path(f"/proc/{crew.init}/ns/net"), acquired)
+            _lend(lender, crew, acquired)
         with step("2 cgroup"):
             cgroups, path = detect(), spec.linux.cgroups_path
             resources = limits.resources_of(spec.linux.resources, cgroups.version)
@@ -151,9 +146,9 @@ def create(  # noqa: PLR0913  one call makes a container
                 cgroups.set_limits(path, Resources(io=limits.of_loop(spec.linux.resources.block_io, loop)))
         children = () if pid == crew.init else (crew.init,)
         created = Created(pid, pidfd, crew.gate, path, loop, notes, children)
-        record(created)
         holder = TerminalHolder()
-        await_ready(crew.gate, control, standalone.attendant if standalone else holder)
+        attendant = standalone.attendant if standalone else holder
+        _recorded(lambda: record(created), lambda: await_ready(crew.gate, control, attendant))
         if go:
             handshake.try_send(crew.gate, handshake.Go())
         made(replace(created, terminal=holder.fd) if holder.fd >= 0 else created)
@@ -167,6 +162,22 @@ def _lender(spec: Spec, lent: ExitStack) -> Lender | None:
     """Of interfaces, where some are asked for: from this network, before another is joined."""
     with step("2 network"):
         return lent.enter_context(_netdevices().Lender(spec.linux.net_devices)) if spec.linux.net_devices else None
+
+
+def _lend(lender: Lender | None, crew: Crew, undo: ExitStack) -> None:
+    if lender:
+        with step("2 network"):
+            lender.lend(Path(f"/proc/{crew.init}/ns/net"), undo)
+
+
+def _recorded(record: Callable[[], None], ready: Callable[[], None]) -> None:
+    """Write down whose container it is, then wait for it; an init that has failed already says why."""
+    try:
+        record()
+    except ProcessLookupError:
+        ready()
+        raise
+    ready()
 
 
 def _netdevices() -> ModuleType:

@@ -42,7 +42,8 @@ _PROPAGATION = {
 _SUPERBLOCK = frozenset(("sync", "dirsync", "lazytime", "mand", "iversion"))  # told to the file system as flags
 _DEFAULTS = frozenset(("defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent", "remount"))
 
-_OWN = frozenset(("bind", "rbind", "idmap", "ridmap", "tmpcopyup"))
+NO_LINKS = "nolinks"  # our own: whoever wrote the source's folders must not choose what is bound
+_OWN = frozenset(("bind", "rbind", "idmap", "ridmap", "tmpcopyup", NO_LINKS))
 _PLAIN = frozenset((*_SET, *_CLEAR, *_ATIME, *_PROPAGATION))
 WORDS = _PLAIN | frozenset(f"r{word}" for word in _PLAIN) | _OWN | _SUPERBLOCK | _DEFAULTS
 
@@ -52,7 +53,7 @@ class MountOptions:
     """What the words ask for. Attributes are MOUNT_ATTR_*; the recursive ones hold for all mounts below too.
 
     `propagation` is MS_PRIVATE, MS_SLAVE, … or 0; `idmap` says that ids are mapped, `idmap_below` that mounts below are too.
-    `data` is for the file system.
+    `no_links` refuses a source whose path leads through symbolic links. `data` is for the file system.
     """
 
     attrs: int = 0
@@ -66,6 +67,7 @@ class MountOptions:
     idmap: bool = False
     idmap_below: bool = False
     copy_up: bool = False
+    no_links: bool = False
     data: tuple[str, ...] = ()
 
 
@@ -105,8 +107,8 @@ def _with(o: MountOptions, word: str) -> MountOptions:
         return replace(o, bind=True, bind_below=o.bind_below or word == "rbind")
     if word in ("idmap", "ridmap"):
         return replace(o, idmap=True, idmap_below=word == "ridmap")
-    if word == "tmpcopyup":
-        return replace(o, copy_up=True)
+    if word in ("tmpcopyup", NO_LINKS):
+        return replace(o, copy_up=o.copy_up or word == "tmpcopyup", no_links=o.no_links or word == NO_LINKS)
     return o if word in _DEFAULTS else replace(o, data=(*o.data, word))
 
 

@@ -6,6 +6,7 @@ Targets are resolved inside the image's root (mounts.open_inside), by the init a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ class Fresh:
     def execute(self, place: Place) -> None:
         """Mount it."""
         made = mounts.make(self.fstype, self.data, 0 if self.copy_up else self.attrs, source=self.source or self.fstype)
-        target = mounts.target_inside(place.root, self.target, folder=True)
+        target = target_of(place, self.target, self.fstype)
         if self.copy_up:
             copyup.copy(target, made)
             mounts.add_attributes(made, self.attrs)
@@ -115,16 +116,22 @@ class Node:
         path = PurePosixPath(self.target)
         folder = mounts.target_inside(place.root, str(path.parent), folder=True)
         try:
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mknod(path.name, self.kind | self.mode, self.device, dir_fd=folder)
-            except FileExistsError:
-                found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
-                if stat.S_IFMT(found.st_mode) != self.kind or found.st_rdev != self.device:
-                    raise
-            os.chown(path.name, self.uid, self.gid, dir_fd=folder, follow_symlinks=False)
-            os.chmod(path.name, self.mode, dir_fd=folder)
+            self._adjust(os.open(path.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
         finally:
             os.close(folder)
+
+    def _adjust(self, fd: int) -> None:
+        """By descriptor: who shares the folder could put a link to a file of the host's in the node's place."""
+        try:
+            found = os.fstat(fd)
+            if stat.S_IFMT(found.st_mode) != self.kind or found.st_rdev != self.device:
+                raise FileExistsError(errno.EEXIST, "another file is there", self.target)
+            os.chown(f"/proc/self/fd/{fd}", self.uid, self.gid)
+            Path(f"/proc/self/fd/{fd}").chmod(self.mode)
+        finally:
+            os.close(fd)
 
     def describe(self) -> str:
         """One line."""
@@ -141,7 +148,7 @@ class Handed:
     def execute(self, place: Place) -> None:
         """Attach it; a missing target is made as what the mount is, a folder or a file."""
         mount = place.handed.pop(self.name)
-        mounts.attach(mount, mounts.target_inside(place.root, self.target, folder=mounts.is_folder(mount)))
+        mounts.attach(mount, target_of(place, self.target, self.name, folder=mounts.is_folder(mount)))
 
     def describe(self) -> str:
         """One line."""
@@ -227,7 +234,7 @@ class Mask:
             target = mounts.open_inside(place.root, self.target)
         except (FileNotFoundError, NotADirectoryError):
             return
-        cover = place.empty_folder() if mounts.is_folder(target) else _inside(place, "/dev/null")
+        cover = place.empty_folder() if mounts.is_folder(target) else _null(place)
         mounts.attach(cover, target)
 
     def describe(self) -> str:
@@ -256,9 +263,20 @@ class ReadOnly:
         return f"make {self.target} read-only"
 
 
-def _inside(place: Place, path: str) -> int:
-    fd = mounts.open_inside(place.root, path)
+def target_of(place: Place, path: str, what: str, *, folder: bool = True) -> int:
+    """Where to mount; `what` is a file system's type, or a name of a mount that was handed over."""
+    if what in ("proc", "sysfs"):
+        return mounts.plain_folder_inside(place.root, path)
+    return mounts.target_inside(place.root, path, folder=folder)
+
+
+def _null(place: Place) -> int:
+    """The container's /dev/null, looked at: over one that is a link to another file that file would be the mask (CVE-2025-31133)."""
+    fd = mounts.open_inside(place.root, "/dev/null")
     try:
+        found = os.fstat(fd)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(*_NUMBERS["null"]):
+            raise OSError(errno.ENODEV, "/dev/null of the container is not the null device")
         return mounts.clone("", dir_fd=fd)
     finally:
         os.close(fd)

@@ -7,6 +7,7 @@ The helper works in a throw-away mount namespace and hands detached mounts to th
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from runtime.kernel import loop, mounts, namespaces, syscalls
 from runtime.kernel.cgroups import detect
 from runtime.oci import mountoptions, mountplan
 from runtime.oci.fields import SpecFault
+from runtime.oci.mountoptions import MountOptions
 from runtime.oci.spec import IdMapping, Mount, Spec
 from runtime.storage.driver import RootPlan
 
@@ -109,7 +111,7 @@ def _given_root(spec: Spec, bundle: Path) -> int:
 
 def _bind(mount: Mount, bundle: Path, userns: int) -> int:
     options = mountoptions.parse(mount.options)
-    clone = mounts.clone(bundle / mount.source, recursive=options.bind_below)
+    clone = _source(bundle / mount.source, options)
     mounts.set_propagation(
         clone,
         options.propagation or syscalls.MS_PRIVATE,
@@ -123,6 +125,23 @@ def _bind(mount: Mount, bundle: Path, userns: int) -> int:
     if options.attrs_below or options.clear_below:
         mounts.add_attributes(clone, options.attrs_below, clear=options.clear_below, recursive=True)
     return clone
+
+
+def _source(path: Path, options: MountOptions) -> int:
+    if not options.no_links:
+        return mounts.clone(path, recursive=options.bind_below)
+    try:
+        fd = syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, resolve=syscalls.RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise SpecFault(
+            f"The bind mount's source {path} leads through a symbolic link.", "Name the folder itself."
+        ) from error
+    try:
+        return mounts.clone("", dir_fd=fd, recursive=options.bind_below)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,9 @@ class Stage:
     def move_below(self, root: int) -> None:
         """Into the image's root; all descriptors are closed."""
         for top, fd in self.tops.items():
-            mounts.attach(fd, mounts.target_inside(root, top, folder=True))
+            plain = top != "/dev"  # whose parts are all moved with it
+            target = mounts.plain_folder_inside(root, top) if plain else mounts.target_inside(root, top, folder=True)
+            mounts.attach(fd, target)
 
 
 def tops(cgroups: Cgroups) -> tuple[str, ...]:

@@ -220,9 +220,9 @@ def engine(archive: bytes) -> Iterator[Engine]:
 
 
 @contextmanager
-def running(archive: bytes, state: Path) -> Iterator[Engine]:
+def running(archive: bytes, state: Path, *flags: str) -> Iterator[Engine]:
     """An engine with busybox in `state`, which goes with it."""
-    engine = Engine(state, "--max-disk", str(1 << 30))
+    engine = Engine(state, "--max-disk", str(1 << 30), *flags)
     engine.start()
     try:
         code, body = engine.call("POST", "/images/load?quiet=1", archive)

@@ -288,3 +288,16 @@ async def test_a_start_whose_launcher_is_killed_meanwhile_goes_on(room: Room, ne
     await launched.release()
     assert (await launched.wait()).code == 0
     launched.close()
+
+
+@pytest.mark.parametrize("crew", ["", "one"])
+@pytest.mark.parametrize("name", ["proc", "sys"])
+async def test_a_link_in_the_place_of_proc_or_sys_is_refused(
+    room: Room, netns: Namespace, crew: str, name: str
+) -> None:
+    if crew:
+        await parked(room, netns)
+    plan = room.plan("c1")
+    (room.store / "up-c1" / name).symlink_to("tmp")
+    with pytest.raises(StartFailed, match=f"/{name} is a symbolic link"):
+        await launch(room, room.bundle("true", plan=plan, id_base=ID_BASE, netns=path_of(netns)), crew)

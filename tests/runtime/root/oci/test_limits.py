@@ -83,7 +83,7 @@ async def test_a_teams_limit_holds_its_instances_together(room: Room) -> None:
 
 async def test_a_full_disk_gives_enospc_within_two_percent_and_grows_live(room: Room) -> None:
     size = 24 * MB
-    plan = _image_plan(room, size)
+    plan = image_plan(room, size)
     script = "dd if=/dev/zero of=/f bs=64k 2>&1 | grep -c 'No space'; sync; stat -c %s /f; df -k / | tail -1; cat"
     bundle = room.bundle("sh", "-c", script, plan=plan)
     launched = await room.launch(bundle, stdin=True)
@@ -100,7 +100,7 @@ async def test_a_full_disk_gives_enospc_within_two_percent_and_grows_live(room: 
 
 
 async def test_the_kernels_own_reserve_takes_nothing_from_the_largest_size(room: Room) -> None:
-    plan = replace(_image_plan(room, 24 * MB), reserved_clusters=0)
+    plan = replace(image_plan(room, 24 * MB), reserved_clusters=0)
     bundle = room.bundle("sh", "-c", "stat -f -c '%f %a' /", plan=plan)
     await (await room.start(bundle)).wait()
     free, available = output(bundle).split()
@@ -110,7 +110,7 @@ async def test_the_kernels_own_reserve_takes_nothing_from_the_largest_size(room:
 async def test_disk_writes_are_held_to_the_rate_on_the_loop_device_too(room: Room) -> None:
     device = room.store.stat().st_dev
     bundle = room.bundle(
-        "sh", "-c", "dd if=/dev/zero of=/f bs=1M count=6 oflag=direct 2>&1", plan=_image_plan(room, 32 * MB)
+        "sh", "-c", "dd if=/dev/zero of=/f bs=1M count=6 oflag=direct 2>&1", plan=image_plan(room, 32 * MB)
     )
     rate = ThrottleDevice(major=os.major(device), minor=os.minor(device), rate=4 * MB)
     room.limit(bundle, LinuxResources(block_io=BlockIO(throttle_write_bps_device=(rate,))))
@@ -121,7 +121,7 @@ async def test_disk_writes_are_held_to_the_rate_on_the_loop_device_too(room: Roo
     assert 1.0 < took < 4
 
 
-def _image_plan(room: Room, size: int) -> RootPlan:
+def image_plan(room: Room, size: int) -> RootPlan:
     """A sparse ext4 of 64 MB made usable up to `size`, as the storage driver does."""
     folder = room.store / "image"
     (folder / "m").mkdir(parents=True)

@@ -91,6 +91,7 @@ def _become_program(work: _Work, spec: Spec, streams: program.Streams) -> None:
     program.take_streams(streams, keep)
     if process.terminal:
         program.take_terminal(process, lambda fd: handshake.send(work.sock, handshake.Terminal(), [fd]))
+        program.bind_console()
     work.step = "4 user"
     identity = program.identify(process)
     program.own_streams(identity, terminal=process.terminal)

@@ -15,12 +15,13 @@ from dataclasses import field
 from pathlib import Path
 
 from runtime.dataclass import dataclass
-from runtime.kernel import capabilities, syscalls
+from runtime.kernel import capabilities, mounts, syscalls
 from runtime.oci import labels, scheduling, seccomp_profile, users
 from runtime.oci.handshake import StartFailed
 from runtime.oci.spec import DEFAULT_PATH, Linux, Process
 
 _PTMX = (5, 2)
+_CONSOLE = "/dev/console"
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441  # include/uapi/asm-generic/ioctls.h
 
 
@@ -92,6 +93,21 @@ def take_terminal(process: Process, give: Callable[[int], None]) -> None:
     for fd in (0, 1, 2):
         os.dup2(terminal, fd)
     os.close(terminal)
+
+
+def bind_console() -> None:
+    """Make the terminal on stdin /dev/console too, as the specification has it. Only in the container's own root.
+
+    By descriptors: neither the terminal nor its place is looked up by a name that somebody could change meanwhile
+    (CVE-2025-52565), and a link in its place is no place.
+    """
+    terminal = mounts.clone("", dir_fd=0)
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.close(mounts.target_inside(root, _CONSOLE, folder=False))
+        mounts.attach(terminal, mounts.open_inside(root, _CONSOLE, links=False))
+    finally:
+        os.close(root)
 
 
 def resize(terminal: int, height: int, width: int) -> None:

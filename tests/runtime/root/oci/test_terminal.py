@@ -50,6 +50,19 @@ async def test_a_container_has_a_terminal_that_is_seen_typed_at_and_resized(room
     container.close()
 
 
+async def test_the_terminal_is_the_console_too(room: Room) -> None:
+    script = "stat -c %t:%T /dev/console /dev/pts/0; echo seen > /dev/console; rm /dev/console; echo $?"
+    container = await room.launch(room.bundle("sh", "-c", script, terminal=True))
+    async with attached(container) as (reader, _writer):
+        await container.release()
+        said = (await asyncio.wait_for(reader.read(), PATIENCE_S)).decode().splitlines()
+    assert (await container.wait()).code == 0
+    assert said[:2] == ["88:0", "88:0"]
+    assert said[2] == "seen"
+    assert "busy" in said[3] and said[4] == "1"
+    container.close()
+
+
 async def test_an_exec_has_a_terminal_of_its_own(room: Room) -> None:
     bundle = room.bundle("sleep", "60", terminal=True)
     container = await room.start(bundle)

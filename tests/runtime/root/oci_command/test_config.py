@@ -215,8 +215,27 @@ def test_a_terminal_goes_to_the_console_socket(room: Room, console: socket.socke
     said = read_all(fd)
     assert "/dev/pts/0" in said
     assert "41 123" in said
+    assert "136,   0" in said, said
     room.ended(room.state(name)["pid"] or 1 << 22)
     assert "nobody is there" in room.call("create", "--bundle", room.bundle(config), "c9").stderr
+
+
+def test_a_link_in_the_place_of_the_console_is_no_place(room: Room) -> None:
+    config = room.config("sh", "-c", "cat /tmp/own; head -c 1 /dev/console")
+    config["process"]["terminal"] = True
+    devices = room.folder / "devices"
+    devices.mkdir()
+    (devices / "console").symlink_to("/proc/self/attr/current")
+    os.mknod(devices / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for mount in config["mounts"]:
+        if mount["destination"] == "/dev":
+            mount |= {"type": "bind", "source": str(devices), "options": ["bind"]}
+    config["mounts"] = [mount for mount in config["mounts"] if not mount["destination"].startswith("/dev/")]
+    config["mounts"].append(
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance"]}
+    )
+    done = room.run(config)
+    assert (done.returncode, "symbolic links" in done.stderr) == (1, True), done.stderr
 
 
 def test_exec_takes_a_terminal_too(room: Room, console: socket.socket) -> None:

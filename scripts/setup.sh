@@ -19,6 +19,7 @@ if [ "$kind" = dev ]; then
 chromium	chromium	browser tests
 busybox	busybox-static	the demo image
 docker	docker.io	the command line that the engine is tested with
+docker-compose	docker-compose	reads the compose file as its users' will
 skopeo	skopeo	a peer that reads and writes images
 umoci	umoci	a peer that writes OCI layouts
 podman	podman	drives our OCI runtime in tests

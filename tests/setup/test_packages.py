@@ -95,5 +95,5 @@ def unknown_packages() -> list[str]:
 
 
 def test_each_package_brings_its_program() -> None:
-    """As far as packages of the table are installed here: else set-up would install them again and again."""
+    """Tests run after set-up: a program that is still not here would be asked for again and again."""
     assert preflight.absent("up", "dev") == {}

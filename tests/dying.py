@@ -46,7 +46,9 @@ def dying_groups(parent: str, count: int) -> Iterator[None]:
                 fd = os.memfd_create("pages")
                 stack.callback(os.close, fd)
                 path = f"{parent}/{number}"
-                run_inside(path, "dd", "if=/dev/zero", f"of=/dev/fd/{fd}", "bs=64k", "count=1", "status=none", fds=[fd])
+                run_inside(
+                    path, "dd", "if=/dev/zero", f"of=/proc/self/fd/{fd}", "bs=64k", "count=1", "status=none", fds=[fd]
+                )
                 abandon(path)
             yield
     finally:

@@ -1,16 +1,19 @@
-"""`make lint`: style, types, import directions, file length and missing migrations; every finding is printed."""
+"""`make lint`: style, types, import directions, file length, skipped tests and missing migrations; every finding is printed."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.state import PYTHON, ROOT
 
 LINES_AT_MOST = 400
+SKIPS = re.compile(r"\bpytest\.(skip|importorskip|xfail)\b|\bmark\.(skip|skipif|xfail)\b|\bunittest\.skip|\bSkipTest\b")
 PYTHON_FOLDERS = ("runtime", "worker", "portal", "scripts", "tests", "bench")
 
 
@@ -31,6 +34,20 @@ def long_files() -> list[str]:
                 f"{path.relative_to(ROOT)} has {lines} lines of at most {LINES_AT_MOST}: find the two nouns in it."
             )
     return found
+
+
+def skips(lines: Iterable[str]) -> list[int]:
+    """Numbers of the lines that let a test not run, or fail and pass: one that lacks root or a tool must fail."""
+    return [number for number, line in enumerate(lines, 1) if SKIPS.search(line)]
+
+
+def skipped_tests() -> list[str]:
+    """Places in the tests where one is skipped."""
+    return [
+        f"{path.relative_to(ROOT)}:{number} skips a test: let it fail, and name what it lacks in scripts/packages.tsv."
+        for path in tracked("tests/*.py")
+        for number in skips(path.read_text().splitlines())
+    ]
 
 
 def commands(state: str) -> list[tuple[str, list[str]]]:
@@ -56,9 +73,10 @@ def main() -> int:
             if done.returncode:
                 failed.append(name)
                 print(f"--- {name}\n{done.stdout}{done.stderr}")
-    if sentences := long_files():
-        failed.append("file length")
-        print("--- file length\n" + "\n".join(sentences))
+    for name, sentences in (("file length", long_files()), ("skipped tests", skipped_tests())):
+        if sentences:
+            failed.append(name)
+            print(f"--- {name}\n" + "\n".join(sentences))
     print("lint: " + ("clean" if not failed else ", ".join(failed) + " found something"))
     return 1 if failed else 0
 

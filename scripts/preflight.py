@@ -11,9 +11,10 @@ import subprocess
 from pathlib import Path
 
 from scripts import records
-from scripts.state import State
+from scripts.state import ROOT, State
 
 FREE_BYTES_NEEDED = 1024**3
+PACKAGES = ROOT / "scripts/packages.tsv"
 
 
 def root(_: State) -> str:
@@ -90,14 +91,28 @@ def port(state: State) -> str:
     return ""
 
 
+def absent(*needs: str) -> dict[str, str]:
+    """Programs of packages.tsv that these (`up`, `dev`) need and that are not here, with the reason."""
+    rows = [line.split("\t") for line in PACKAGES.read_text().splitlines() if not line.startswith("#")]
+    return {program: why for need, program, _, why in rows if need in needs and not _is_here(program)}
+
+
+def _is_here(program: str) -> bool:
+    if program.startswith("/"):
+        return Path(program).exists()
+    return shutil.which(program) is not None or Path("/usr/sbin", program).exists()
+
+
 def programs(_: State) -> str:
     """Programs that are not Python's."""
-    lacking = [
-        name
-        for name in ("haproxy", "nft", "mkfs.ext4", "setpriv")
-        if shutil.which(name) is None and not Path("/usr/sbin", name).exists()
-    ]
-    return f"{', '.join(lacking)} is missing: run make up, which installs it, or install it by hand." if lacking else ""
+    lacking = ", ".join(absent("up"))
+    return f"{lacking} is missing: run make up, which installs it, or install it by hand." if lacking else ""
+
+
+def tools_of_tests(_: State) -> str:
+    """Programs without which tests would say nothing of what they are for."""
+    lacking = ", ".join(f"{program} ({why})" for program, why in absent("up", "dev").items())
+    return f"{lacking} is missing: run make test, which installs it, or install it by hand." if lacking else ""
 
 
 def forwarding(chains: str, bridges: str) -> str:

@@ -8,49 +8,20 @@ say() { echo "moorage: $*"; }
 fail() { echo "moorage: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "this needs root, because it makes namespaces, cgroups and mounts: run it with sudo."
 
-# program<TAB>package<TAB>why. Only what is missing is installed.
-wanted='haproxy	haproxy	the way in to portal and apps
-nft	nftables	firewall and address translation of app networks
-ip	iproute2	looking at links when something is wrong
-mkfs.ext4	e2fsprogs	writable layers of a fixed size
-setpriv	util-linux	ends children with their parent'
-if [ "$kind" = dev ]; then
-    wanted="$wanted
-chromium	chromium	browser tests
-busybox	busybox-static	the demo image
-docker	docker.io	the command line that the engine is tested with
-skopeo	skopeo	a peer that reads and writes images
-umoci	umoci	a peer that writes OCI layouts
-podman	podman	drives our OCI runtime in tests
-/usr/lib/postgresql	postgresql	tests run on PostgreSQL too
-qemu-system-x86_64	qemu-system-x86	a guest with unified cgroups
-/usr/lib/qemu/virtiofsd	qemu-system-common	shares files with the guest
-/usr/share/doc/linux-image-cloud-amd64	linux-image-cloud-amd64	the guest's kernel
-modprobe	kmod	finding the guest's modules
-cpio	cpio	the guest's first file system
-zstd	zstd	test archives
-curl	curl	tests talk to the API as a pipeline would
-iperf3	iperf3	network rate tests
-wrk	wrk	benchmarks ask apps by the thousand
-git	git	lint looks at what is committed"
-fi
-if [ ! -x .venv/bin/python ] && why=$(sh scripts/find_python.sh venv) && [ -n "$why" ]; then
-    wanted="$wanted
-python3-venv	python3-venv	$why"
-fi
+# Only what is missing is installed. scripts/packages.tsv has a program, its package and the reason on each line.
 missing=''
-old_ifs=$IFS; IFS='
-'
-for row in $wanted; do
-    program=${row%%	*}; rest=${row#*	}; package=${rest%%	*}; why=${rest#*	}
+want() { say "$1 is missing ($2): installing it."; missing="$missing $1"; }
+while IFS='	' read -r needs program package why; do
+    case $needs in up | "$kind") ;; *) continue ;; esac
     case $program in
         /*) [ -e "$program" ] && continue ;;
         *) command -v "$program" >/dev/null 2>&1 && continue ;;
     esac
-    say "$package is missing ($why): installing it."
-    missing="$missing $package"
-done
-IFS=$old_ifs
+    want "$package" "$why"
+done <scripts/packages.tsv
+if [ ! -x .venv/bin/python ] && why=$(sh scripts/find_python.sh venv) && [ -n "$why" ]; then
+    want python3-venv "$why"
+fi
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || fail "these packages are missing and apt-get is not here to install them:$missing"
     log=$(mktemp)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 
 from scripts import preflight
 from scripts.state import PYTHON, ROOT, State
@@ -26,6 +27,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "e2e": (*PYTEST, "-m", "e2e", "tests"),
 }
 OF_THEIR_OWN = {"vm"}  # run only when named
+REQUIRED = (preflight.root, preflight.overlay, preflight.cgroups, preflight.tools_of_tests)  # without one nothing runs
+BUDGET_S = 15 * 60  # for all but what is OF_THEIR_OWN
 GUESTS = 2  # one for each core: a guest uses little more than one
 
 
@@ -53,27 +56,36 @@ def main(argv: list[str]) -> int:
     if unknown := [name for name in argv if name not in GROUPS]:
         print(f"No group is named {', '.join(unknown)}. There are {', '.join(GROUPS)}.", file=sys.stderr)
         return 1
-    lacking = [
-        sentence
-        for check in (preflight.root, preflight.overlay, preflight.cgroups)
-        if (sentence := check(State.from_environment()))
-    ]
+    lacking = [sentence for check in REQUIRED if (sentence := check(State.from_environment()))]
     if lacking:
         print("\n".join(lacking), file=sys.stderr)
         return 1
-    failed = []
+    seconds, failed = dict[str, float](), list[str]()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for name in argv or [name for name in GROUPS if name not in OF_THEIR_OWN]:
         started = time.monotonic()
         status = run(name, environment)
-        print(
-            f"=== {name}: {'passed' if status == 0 else f'failed ({status})'} in {time.monotonic() - started:.0f} s",
-            flush=True,
-        )
+        seconds[name] = time.monotonic() - started
+        print(f"=== {name}: {'passed' if status == 0 else f'failed ({status})'} in {seconds[name]:.0f} s", flush=True)
         if status:
             failed.append(name)
-    print("tests: " + ("all passed" if not failed else "failed: " + ", ".join(failed)))
+    print("\n".join(verdict(seconds, failed)))
     return 1 if failed else 0
+
+
+def verdict(seconds: Mapping[str, float], failed: Sequence[str]) -> list[str]:
+    """The last lines, of how long each group took and which failed. Passing the budget fails nothing: machines differ."""
+    total = sum(seconds.values())
+    lines = [f"tests: {'failed: ' + ', '.join(failed) if failed else 'all passed'} in {total:.0f} s"]
+    budgeted = {name: spent for name, spent in seconds.items() if name not in OF_THEIR_OWN}
+    if (spent := sum(budgeted.values())) > BUDGET_S:
+        longest = max(budgeted, key=lambda name: budgeted[name])
+        lines.insert(
+            0,
+            f"warning: {spent:.0f} s are more than the {BUDGET_S} s that make test may take, {budgeted[longest]:.0f} s of them "
+            f"in {longest}: pytest's --durations=20 names its slowest.",
+        )
+    return lines
 
 
 if __name__ == "__main__":

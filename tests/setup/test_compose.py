@@ -1,15 +1,26 @@
-"""The compose file names what is there. It is read by its lines: no YAML reader is among the requirements."""
+"""The compose file is one to `docker-compose config`, and names what is there. Both are read by their lines: no YAML reader is
+among the requirements."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from scripts.state import ROOT
 
 TEXT = (ROOT / "compose/compose.yaml").read_text()
+EXAMPLE = ROOT / "compose/env.example"
+FILLED_IN = {
+    "POSTGRES_PASSWORD": "battery-1",
+    "MOORAGE_ADMIN_PASSWORD": "staple-2",
+    "MOORAGE_EMAIL_URL": "smtps://horse-3@mail",
+}
 FOLDERS = {"/var/lib/moorage": "MOORAGE_STATE", "/run/moorage/compose": "MOORAGE_RUN"}
 
 
@@ -95,3 +106,60 @@ def test_the_image_takes_neither_secrets_nor_this_machines_environment_along() -
     assert {".git", ".venv", ".uv", "compose/.env"} <= set(ignored)
     copied = re.findall(r"^COPY (\S+) ", (ROOT / "compose/Dockerfile").read_text(), re.MULTILINE)
     assert all((ROOT / Path(name)).exists() for name in copied)
+
+
+def config(file: Path, folder: Path, *options: str, **filled_in: str) -> subprocess.CompletedProcess[str]:
+    """What compose makes of a file and the example of its settings, in which these were filled in; nothing else is set."""
+    lines = [f"{name}={filled_in.get(name, value)}" for name, value in example().items()]
+    (folder / "env").write_text("\n".join(lines))
+    command = ["docker-compose", "-f", str(file), "--env-file", str(folder / "env"), "config", *options]
+    here = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True, check=False)
+
+
+def example() -> dict[str, str]:
+    """Name and value of each setting in the example."""
+    return dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("file", [path.name for path in (ROOT / "compose").glob("*.y*ml")])
+def test_compose_takes_each_file_with_the_example_filled_in(file: str, tmp_path: Path) -> None:
+    done = config(ROOT / "compose" / file, tmp_path, **FILLED_IN)
+    assert done.returncode == 0, done.stderr
+    assert "variable is not set" not in done.stderr
+
+
+def test_what_compose_would_start(tmp_path: Path) -> None:
+    named = config(ROOT / "compose/compose.yaml", tmp_path, "--services", **FILLED_IN).stdout.split()
+    assert set(named) == {*services(), "postgres", "redis"}
+    said = section("services", config(ROOT / "compose/compose.yaml", tmp_path, **FILLED_IN).stdout)
+    found = {name: section(name, said, "  ") for name in named}
+
+    def those_with(words: str) -> set[str]:
+        return {name for name, body in found.items() if words in body}
+
+    assert those_with("privileged: true") == those_with("pid: host") == {"engine"}
+    assert those_with("network_mode: host") == set(services())
+    assert those_with("MOORAGE_DOMAIN: apps.example.org") == set(services())
+    assert those_with(FILLED_IN["POSTGRES_PASSWORD"]) == {"postgres", "bootstrap", "web", "control"}
+    assert those_with(FILLED_IN["MOORAGE_ADMIN_PASSWORD"]) == {"bootstrap"}
+    assert those_with(FILLED_IN["MOORAGE_EMAIL_URL"]) == {"bootstrap", "web", "control"}
+    assert those_with("ports:") == {"postgres", "redis"}
+    assert all("127.0.0.1" in found[name].partition("ports:")[2] for name in ("postgres", "redis"))
+
+
+def test_no_password_is_written_in_the_file(tmp_path: Path) -> None:
+    """Without one compose refuses and says where it belongs; what a password is in its answer all came from the settings."""
+    done = config(ROOT / "compose/compose.yaml", tmp_path)
+    assert done.returncode != 0
+    assert "set it in compose/.env" in done.stderr
+    assert {name: value for name, value in example().items() if name in FILLED_IN and value} == {}
+    said = config(ROOT / "compose/compose.yaml", tmp_path, **FILLED_IN).stdout
+    assert set(re.findall(r"PASSWORD: (.*)", said)) | set(re.findall(r"://moorage:(.*?)@", said)) == {
+        FILLED_IN["POSTGRES_PASSWORD"],
+        FILLED_IN["MOORAGE_ADMIN_PASSWORD"],
+    }
+
+
+def test_each_setting_of_the_example_is_one_that_compose_reads() -> None:
+    assert set(example()) <= set(re.findall(r"\$\{([A-Z_]+)", TEXT))

@@ -16,8 +16,10 @@ import pytest
 from runtime.engine import orphans
 from runtime.kernel import cgroups
 from scripts import down, records
+from scripts.doctor import dying_in_words
 from scripts.state import PYTHON, ROOT, State
 from scripts.trial import free_port, outer_environment
+from tests.dying import dying_groups
 
 pytestmark = pytest.mark.root
 
@@ -37,12 +39,17 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
 
 def doctor(state: State, **other: str) -> tuple[int, str]:
     """Its exit status and the line of what is left over."""
-    command = [str(PYTHON), "-m", "scripts.doctor"]
-    environment = outer_environment() | state.settings() | other
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = look(state, **other)
     said = [line for line in done.stdout.splitlines() if line.startswith("leftovers ")]
     assert len(said) == 1 and "missing" not in done.stdout, done.stdout + done.stderr
     return done.returncode, said[0].split(maxsplit=1)[1]
+
+
+def look(state: State, **other: str) -> subprocess.CompletedProcess[str]:
+    """All it says."""
+    command = [str(PYTHON), "-m", "scripts.doctor"]
+    environment = outer_environment() | state.settings() | other
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def run(*command: str | Path) -> None:
@@ -99,6 +106,32 @@ def test_each_kind_of_leftover_is_counted_by_name_and_none_of_another_state(stat
         *("1 mounts", "2 cgroups", "1 links", "1 tables", "1 processes")
     }
     assert doctor(state) == (0, "0")
+
+
+def dying(state: State) -> int:
+    """How many groups it counts that were removed and hold pages."""
+    done = look(state)
+    said = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("dying ")]
+    assert (done.returncode, len(said)) == (0, 1), done.stdout + done.stderr
+    return int(said[0])
+
+
+def test_dying_groups_are_counted_and_are_no_leftover(state: State) -> None:
+    """Other software of the machine makes and removes groups meanwhile: many are made, and a few are allowed to be its."""
+    before = dying(state)
+    with dying_groups(f"moorage-dying{os.getpid()}", 30):
+        assert dying(state) >= before + 24
+    deadline = time.monotonic() + 10
+    while dying(state) > before + 6:  # the kernel frees them in its own time
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("count", [0, 1000, 1001])
+def test_many_dying_groups_are_warned_of_with_the_way_out(count: int) -> None:
+    *warning, line = dying_in_words(count)
+    assert line.startswith(f"dying     {count} removed memory groups of this machine")
+    assert bool(warning) == (count > 1000)
+    assert not warning or "`sync; echo 3 >/proc/sys/vm/drop_caches`" in warning[0]
 
 
 @pytest.fixture

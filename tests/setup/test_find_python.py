@@ -1,55 +1,18 @@
-"""Which Python .venv is made with, on machines that have little: everything the scripts see is a folder of fakes."""
+"""Which Python .venv is made with, on machines that have little."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from scripts.state import ROOT
+from tests.setup.conftest import Machine
 
 SENTENCE = "Moorage needs Python 3.12 or newer"
 REFUSES = "exit 127"
 OLD = "sys.version_info = (3, 11, 2)"
 BARE = "sys.modules['ensurepip'] = None"
-
-
-class Machine:
-    """A checkout, a home and a PATH with nothing but what a test puts there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.checkout, self.home, self.bin = folder / "checkout", folder / "home", folder / "bin"
-        for made in (self.checkout / "scripts", self.checkout / "requirements", self.home, self.bin):
-            made.mkdir(parents=True)
-        for name in ("find_python.sh", "setup.sh"):
-            shutil.copy(ROOT / "scripts" / name, self.checkout / "scripts")
-
-    def put(self, name: str, script: str) -> Path:
-        """A program of this name on PATH."""
-        path = self.bin / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        return path
-
-    def put_python(self, *, but: str = "pass", name: str = "python3") -> Path:
-        """The Python of this test run, changed by a statement; it can only run `-c`."""
-        program = f"import sys; {but}; exec(sys.argv[1])"
-        return self.put(name, f'[ "$1" = -c ] || exit 2\nexec "{sys.executable}" -c "{program}" "$2"')
-
-    def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """One of the checkout's scripts."""
-        return subprocess.run(
-            ["/bin/sh", f"scripts/{script}", *arguments], cwd=self.checkout, capture_output=True, text=True, check=False,
-            env={"PATH": str(self.bin), "HOME": str(self.home), "PIP_NO_INDEX": "1", **environment},
-        )  # fmt: skip
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
 
 
 def test_a_python_that_is_new_enough_is_taken(machine: Machine) -> None:
@@ -107,12 +70,10 @@ def test_python3_venv_is_asked_for_with_the_reason(machine: Machine, but: str, w
 def test_setup_installs_python3_venv_and_says_why(machine: Machine) -> None:
     (machine.checkout / "requirements/up.txt").touch()
     machine.put_python(but=BARE)
-    for name, script in {
-        "id": "echo 0", "mktemp": f'echo "{machine.home}/log"', "apt-get": f'echo "$*" >>"{machine.home}/asked"', "haproxy": "",
-        "nft": "", "ip": "", "mkfs.ext4": "", "setpriv": "", "rm": "", "dirname": "echo scripts", "sha256sum": "", "cut": "", "sh": 'exec /bin/sh "$@"',
-    }.items():  # fmt: skip
-        machine.put(name, script)
+    machine.let_setup_run()
+    for row in machine.rows():
+        machine.install(row.program)
     done = machine.run("setup.sh", "up")
     assert f"moorage: python3-venv is missing (Python 3.{sys.version_info.minor} cannot make .venv" in done.stdout
-    assert (machine.home / "asked").read_text().splitlines()[-1].endswith("--no-install-recommends python3-venv")
+    assert machine.asked()[-1].endswith("--no-install-recommends python3-venv")
     assert SENTENCE in done.stderr

@@ -163,13 +163,13 @@ class Cgroups(Protocol):
         """How many processes of the group, or below, the kernel ended for want of memory; 0 when the group is gone."""
 
     def remove(self, path: str) -> None:
-        """Remove the group and all below it; page cache is given back first on v1. Nothing happens when it is gone."""
+        """Remove the group and all below it; page cache is given back first. Nothing happens when it is gone."""
 
     def list(self, path: str) -> Sequence[str]:
         """Groups that exist below `path`, children before their parents, in any hierarchy; for finding leftovers."""
 
     def dying(self) -> int:
-        """Memory groups that were removed and still hold pages, on the whole host."""
+        """Memory groups that were removed and still hold pages, on the whole host: the kernel does not say whose they were."""
 
 
 @cache

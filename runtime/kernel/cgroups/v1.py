@@ -280,7 +280,7 @@ class V1:
         for line in Path("/proc/cgroups").read_text().splitlines():
             name, *numbers = line.split()
             if name == "memory":
-                return int(numbers[1]) - sum(1 for _ in files.below(self.mounts["memory"]))
+                return max(0, int(numbers[1]) - sum(1 for _ in files.below(self.mounts["memory"])))
         return 0
 
 

@@ -152,7 +152,7 @@ class V2:
 
     def remove(self, path: str) -> None:
         """See Cgroups.remove."""
-        if not files.remove_tree(self.root / path):
+        if not files.remove_tree(self.root / path, _reclaim):
             raise CgroupFault(f"The group {path} still holds processes.", "End them, then remove again.")
 
     def list(self, path: str) -> Sequence[str]:
@@ -161,8 +161,17 @@ class V2:
         return [str(group.relative_to(self.root)) for group in files.below(top) if group != top]
 
     def dying(self) -> int:
-        """See Cgroups.dying."""
-        return files.flat(files.read(self.root / "cgroup.stat")).get("nr_dying_subsys_memory", 0)
+        """See Cgroups.dying. Kernels before 6.12 do not count memory's apart."""
+        stat = files.flat(files.read(self.root / "cgroup.stat"))
+        return stat.get("nr_dying_subsys_memory", stat.get("nr_dying_descendants", 0))
+
+
+def _reclaim(group: Path) -> None:
+    """Give page cache back (memory.reclaim, 5.19): it would keep the removed group as a dying one."""
+    stat = files.flat(files.read(group / "memory.stat"))
+    if cached := stat.get("active_file", 0) + stat.get("inactive_file", 0):
+        with contextlib.suppress(OSError):  # EAGAIN: not all of it; ENOENT: an older kernel
+            files.write(group / "memory.reclaim", cached)
 
 
 def _set_cpu(folder: Path, r: Resources) -> None:

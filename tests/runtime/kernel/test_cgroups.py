@@ -190,3 +190,27 @@ def _interpret(code: bytes, *context: int) -> int:
                 return registers[0]
             case _:
                 raise AssertionError(f"instruction {op:#x}")
+
+
+@pytest.mark.parametrize(
+    ("stat", "dying"),
+    [
+        ("nr_descendants 3\nnr_dying_descendants 7\n", 7),
+        ("nr_dying_descendants 7\nnr_dying_subsys_memory 5\nnr_dying_subsys_pids 1\n", 5),
+        ("", 0),
+    ],
+)
+def test_v2_counts_dying_groups_of_memory_where_the_kernel_tells_them_apart(
+    tmp_path: Path, stat: str, dying: int
+) -> None:
+    _write(tmp_path, cgroup__stat=stat)
+    assert v2.V2(tmp_path).dying() == dying
+
+
+@pytest.mark.parametrize(("stat", "asked"), [("active_file 300\ninactive_file 200\nanon 9\n", "500"), ("anon 9\n", "")])
+def test_v2_gives_page_cache_back_and_asks_for_nothing_where_there_is_none(
+    tmp_path: Path, stat: str, asked: str
+) -> None:
+    _write(tmp_path / "a", memory__stat=stat, memory__reclaim="")
+    v2._reclaim(tmp_path / "a")
+    assert (tmp_path / "a/memory.reclaim").read_text() == asked

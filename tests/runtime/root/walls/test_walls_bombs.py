@@ -114,8 +114,8 @@ async def test_a_log_takes_no_more_than_its_rate(room: Room, held: bool) -> None
 @pytest.mark.parametrize(("limit", "expected"), [(0, "empty"), (-1, "through")], ids=["limit of 0", "no limit"])
 def test_a_core_dump_stays_in_the_container(yard: Yard, limit: int, expected: str) -> None:
     """And there is none where the limit is 0. A pattern that is a pipe would be the host's program, whatever the limit."""
-    if not (pattern := Path("/proc/sys/kernel/core_pattern").read_text()).startswith("core"):
-        pytest.skip(f"this host's core pattern is {pattern}")
+    if not Path("/proc/sys/kernel/core_pattern").read_text().startswith("core"):
+        expected = "empty"  # it goes to a program or a folder of the host's
     for walls in (ALL, COMMAND):
         spec = yard.attacking(["dump_core"], walls)
         core = Rlimit(type="RLIMIT_CORE", soft=limit, hard=limit)

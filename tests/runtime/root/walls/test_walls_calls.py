@@ -121,9 +121,7 @@ def test_what_any_wall_holds_is_refused(yard: Yard, run: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_gets_through_without_its_walls(yard: Yard, name: str) -> None:
     said = tried(yard, "none")[name]
-    if said in LACKING:
-        pytest.skip(f"this kernel has nothing to attack there: {said}")
-    assert said == "through"
+    assert said == "through" or said in LACKING  # this kernel has nothing to attack there
     assert tried(yard, ENGINE)[name] != "through"
 
 

@@ -23,6 +23,7 @@ from portal.releases.summary import (
     instance_status,
     steps,
 )
+from portal.telemetry import live_state
 
 NOTICES = 3
 NOTICE_AGE = dt.timedelta(hours=24)
@@ -75,6 +76,7 @@ def _instances(context: dict[str, Any]) -> dict[str, Any]:
 
 def _limits(context: dict[str, Any]) -> dict[str, Any]:
     app = context["app"]
+    context["gist"]["limits"] = live_state.newest_limit(app.pk)
     since = timezone.now() - NOTICE_AGE
     found = list(app.limit_events.filter(at__gte=since)[:NOTICES])
     return {"limits": [(event, context["names"].get(event.instance, "")) for event in found]}

@@ -43,6 +43,14 @@ class Step:
     since: datetime | None = None
 
 
+def gist(app: App, last: Deployment | None, instances: Sequence[Instance]) -> dict[str, str]:
+    """What a page shows, by the hints that change it: a page that was made before a change compares, and asks again."""
+    return {
+        "deployment": f"{app.wanted} {last.number} {last.state}" if last else app.wanted,
+        "instances": " ".join(f"{i.pk}:{i.wanted}:{i.observed}:{i.routed}:{i.restarts}" for i in instances),
+    }
+
+
 def serving(instances: Sequence[Instance]) -> list[Instance]:
     """Those that get traffic now."""
     return [row for row in instances if row.routed and row.observed in {"healthy", "checking", "unhealthy"}]

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from portal.hosting.models import App
 from portal.releases.models import Deployment, DeploymentEvent, Instance
+from portal.releases.shown import instances_shown
+from portal.releases.summary import gist
 from portal.telemetry.models import LimitEvent
+
+
+def first(app: App) -> dict[str, Any]:
+    """The state as it is, for a page that opens: with the gist of it, in which the page sees what changed since it was made."""
+    app.refresh_from_db(fields=["wanted"])
+    last = Deployment.objects.filter(app=app).order_by("-number").first()
+    now = gist(app, last, instances_shown(app)) | {"limits": newest_limit(app.pk)}
+    return change(app.pk, "deployment") | {"gist": now}
+
+
+def newest_limit(app_id: int) -> str:
+    """When a limit was hit last, "" for never."""
+    event = LimitEvent.objects.filter(app_id=app_id).order_by("-at").first()
+    return event.at.isoformat() if event else ""
 
 
 def change(app_id: int, what: str) -> dict[str, Any]:

@@ -226,7 +226,7 @@ class EventsSocket(AppSocket):
 
     async def run(self) -> None:
         """The state as it is; changes come through `changed`."""
-        await self._tell("deployment")
+        await self._say(await in_thread(live_state.first, self.app))
 
     async def changed(self, event: dict[str, Any]) -> None:
         """A hint becomes the state it hints at."""
@@ -235,5 +235,7 @@ class EventsSocket(AppSocket):
             await self._tell(str(event.get("what", "")))
 
     async def _tell(self, what: str) -> None:
-        message = await in_thread(live_state.change, self.app.pk, what)
+        await self._say(await in_thread(live_state.change, self.app.pk, what))
+
+    async def _say(self, message: dict[str, Any]) -> None:
         await self.send(text_data=json.dumps(message, separators=(",", ":")))

@@ -17,14 +17,12 @@ function tell(what) {
 
 function listen(root) {
   let lost = false;
-  let first = true;
   new Socket(() => root.dataset.events, {
     onmessage: (message) => {
       if (message.what === "deleted") return leave(root);
-      // The first message is the state as it is; the page was made a moment ago and mostly knows it.
-      const known = first && (root.dataset.known ?? state(message)) === state(message);
-      first = false;
-      if (!known) tell(message.what ?? "deployment");
+      if (!message.gist) return tell(message.what ?? "deployment");
+      // The state as it is. The page was made a moment ago, and what has changed since then no hint will tell.
+      for (const [what, now] of Object.entries(message.gist)) if ((known(root, what) ?? now) !== now) tell(what);
     },
     // What happened while the line was down is not known: look at everything once.
     onstate: (now) => {
@@ -41,7 +39,7 @@ function leave(root) {
   else tell("deleted");
 }
 
-const state = (message) => (message.deployment ? `${message.deployment.number} ${message.deployment.state}` : "");
+const known = (root, what) => root.getAttribute(`data-known-${what}`);
 
 function begin() {
   for (const root of document.querySelectorAll("[data-events]")) listen(root);

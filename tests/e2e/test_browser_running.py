@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from scripts.trial import Trial
 from tests.e2e.browser import LIVE_MS, Portal
@@ -100,6 +100,26 @@ def test_stop_lets_requests_end_and_the_address_says_stopped(
     answer = visitor.goto(f"http://stops.localhost:{platform.port}/")
     assert answer is not None and answer.status == 503
     expect(visitor.locator("h1")).to_have_text(re.compile(r"^stops\.localhost\S* is stopped$"))
+
+
+def test_what_changes_before_a_page_listens_is_seen_all_the_same(
+    portal: Portal, platform: Trial, demo_archive: Path
+) -> None:
+    """Its text is made, then the instance drains, then its line opens: no hint will tell."""
+    instance = live(platform, "early", demo_archive)
+
+    def later(line: WebSocketRoute) -> None:
+        assert platform.call("POST", "/api/v1/apps/early/stop")[0] in (200, 202, 204)
+        deadline = time.monotonic() + WITHIN_S
+        while [row["state"] for row in platform.call("GET", "/api/v1/apps/early/instances")[1]] != ["draining"]:
+            assert time.monotonic() < deadline
+        line.connect_to_server()
+
+    with held_request(platform, "early", instance):
+        portal.page.route_web_socket(re.compile("/ws/apps/early/events"), later)
+        portal.page.goto(f"{platform.url}/apps/early/")
+        expect(portal.page.locator(ROWS)).to_have_text(["release 1, draining"], timeout=LIVE_MS)
+        expect(portal.page.locator(HEAD)).to_have_text("Stopped")
 
 
 def test_start_and_restart_show_each_state_and_the_address_answers(

@@ -8,6 +8,7 @@ taken from, and by the launcher, as the engine does it.
 from __future__ import annotations
 
 import asyncio
+import compileall
 import json
 import os
 import shutil
@@ -265,6 +266,7 @@ def open_yard() -> Iterator[Yard]:
     """A yard; fails when anything of it is left."""
     if os.geteuid() != 0:
         pytest.fail("These tests make namespaces and cgroups: run them as root.")
+    compileall.compile_dir(HERE / "attacks", quiet=1)  # inside nothing can be written
     folder = Path(tempfile.mkdtemp(prefix="moorage-walls-", dir=STORE_PARENT))
     folder.chmod(0o755)
     (folder / "image").mkdir()

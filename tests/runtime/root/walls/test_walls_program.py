@@ -77,7 +77,6 @@ def test_without_the_clone_root_inside_could(yard: Yard, running: str) -> None:
     assert (code, outcomes(said, [OWN])) == (0, {OWN: "through"})
 
 
-@pytest.mark.vm
 def test_a_user_namespace_holds_without_the_clone(yard: Yard) -> None:
     code, said = yard.run(by_itself(yard.attacking([OWN], Walls(frozenset(("filter", "capabilities"))))))
     assert (code, outcomes(said, [OWN])) == (0, {OWN: "EPERM"})

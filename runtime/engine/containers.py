@@ -10,11 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from runtime.engine import tini
 from runtime.engine.bundle import hostname
 from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, Forbidden, Invalid
-from runtime.engine.lifecycle import Lifecycle
+from runtime.engine.lifecycle import Lifecycle, signal_number
 from runtime.engine.limits import Limits
 from runtime.engine.process import merge
 from runtime.engine.records import Record, save
@@ -50,6 +51,8 @@ class Containers:
             core.registry.check_free(name)
         if len(core.registry) >= MAX_CONTAINERS:
             raise Conflict(f"There are {MAX_CONTAINERS} containers on this engine.", "Remove some.")
+        if request.config.stop_signal:
+            signal_number(request.config.stop_signal)
         host = self._checked(request.host)
         image = await asyncio.to_thread(core.images.resolve, request.config.image)
         identity = secrets.token_hex(32)
@@ -87,6 +90,8 @@ class Containers:
                 core.networks.get(host.network_mode)
             except NoSuchNetwork as error:  # not 404: clients take that for a missing image and pull it
                 raise Invalid(f"network {host.network_mode} not found.", "Create it first.") from error
+        if host.init:
+            tini.provided(core.config.home)
         if host.resources.disk_size > core.config.max_disk:
             raise Invalid(
                 f"StorageOpt.size is {host.resources.disk_size} bytes; the largest here is {core.config.max_disk}.",
@@ -150,12 +155,13 @@ class Containers:
         with container.writing:
             if container.folder.exists():
                 container.folder.rename(gone)  # from here on a restart finishes what is begun here
-        await self._lifecycle.leave_network(container)
+        await self._lifecycle.joining.leave(container)
         await asyncio.to_thread(remove_remains, core, container.id, gone)
         core.ids.give_back(container.record.id_base)
         core.registry.discard(container)
         core.emit(container, "destroy")
-        container.removals.fire(Ended(container.life.exit_code))
+        for signal in (container.exits, container.removals):  # who waits for a next exit would wait for ever
+            signal.fire(Ended(container.life.exit_code))
         await self._leave_groups(container.record.host.cgroup_parent)
 
     async def _leave_groups(self, parent: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.engine.container import Container
 from runtime.engine.core import Core
+from runtime.engine.detachkeys import parse_keys
 from runtime.engine.errors import Conflict, Forbidden, Invalid, NotFound
 from runtime.engine.fields import Fields
 from runtime.engine.lifecycle import exit_code_of, start_sentence
@@ -37,6 +38,8 @@ class Exec:
     tty: bool = False
     console_size: tuple[int, int] = (0, 0)
     no_new_privileges: bool | None = None
+    detach_keys: bytes = b""
+    probe: bool = False
     started: bool = False
     running: bool = False
     exit_code: int | None = None
@@ -72,7 +75,17 @@ class Execs:
         """Ids of the execs that run in a container."""
         return [e.id for e in self._all.values() if e.container is container and e.running]
 
-    def create(self, container: Container, body: object) -> Exec:
+    def probe(self, container: Container, args: tuple[str, ...]) -> Exec:
+        """One for a health check: it ends with the engine, and no event tells of it, for they would crowd out all others.
+
+        Raises Conflict, Invalid."""
+        return self.create(container, {"Cmd": [*args], "AttachStdout": True, "AttachStderr": True}, probe=True)
+
+    def forget(self, found: Exec) -> None:
+        """Answer no more for it."""
+        self._all.pop(found.id, None)
+
+    def create(self, container: Container, body: object, *, probe: bool = False) -> Exec:
         """Take an exec request down; nothing runs yet. Raises Conflict unless the container runs, Invalid, Forbidden."""
         check_running(container)
         f = Fields(body, "body")
@@ -98,11 +111,17 @@ class Execs:
             attach=self._core.config.run / "attach" / f"x{identity[:11]}.sock",
             tty=tty,
             console_size=f.console_size(),
+            detach_keys=parse_keys(f.text("DetachKeys", limit=256)),
+            probe=probe,
         )
         self._all[identity] = found
         self._trim()
-        self._core.emit(container, f"exec_create: {' '.join(args)}"[:512], execID=identity)
+        self._emit(found, f"exec_create: {' '.join(args)}"[:512])
         return found
+
+    def _emit(self, found: Exec, action: str, **extra: str) -> None:
+        if not found.probe:
+            self._core.emit(found.container, action, execID=found.id, **extra)
 
     def _trim(self) -> None:
         excess = len(self._all) - KEPT
@@ -128,6 +147,7 @@ class Execs:
             no_new_privileges=found.no_new_privileges,
             terminal=found.tty,
             console_size=found.console_size,
+            bound=found.probe,
         )
         try:
             found.launched = await self._core.launcher.exec(request)
@@ -161,7 +181,7 @@ class Execs:
             launched.close()
             raise self._failed(found, error) from error
         found.running, found.pid = True, launched.init_pid
-        self._core.emit(found.container, f"exec_start: {' '.join(found.args)}"[:512], execID=found.id)
+        self._emit(found, f"exec_start: {' '.join(found.args)}"[:512])
         self._core.spawn(self._watch(found, launched), f"exec {found.id[:12]}")
 
     def _failed(self, found: Exec, error: StartFailed) -> ExecFailed:
@@ -178,7 +198,7 @@ class Execs:
         found.exit_code, found.running = end.code, False
         found.done.set()
         await asyncio.to_thread((found.container.folder / "exec" / f"{found.id}.json").unlink, missing_ok=True)
-        self._core.emit(found.container, "exec_die", execID=found.id, exitCode=str(end.code))
+        self._emit(found, "exec_die", exitCode=str(end.code))
 
     @staticmethod
     async def ended(found: Exec) -> None:

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -38,6 +39,14 @@ class Wanted:
     internal: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The address an endpoint must have, or the one it would rather have; "" is none."""
+
+    asked: str = ""
+    preferred: str = ""
+
+
 class Book:
     """Networks by id, sandboxes by container id, and addresses claimed by endpoints on their way."""
 
@@ -45,6 +54,9 @@ class Book:
         self.networks: dict[str, Network] = {}
         self.sandboxes: dict[str, SandboxRecord] = {}
         self.claimed: set[IPv4Address] = set()
+        self.reserved: dict[
+            str, tuple[str, IPv4Address]
+        ] = {}  # network id and address, by the container that comes back
 
     def get(self, name_or_id: str) -> Network:
         """The network of that name, id or unique id prefix. Raises NoSuchNetwork."""
@@ -159,9 +171,10 @@ class Book:
         self.sandboxes[endpoint.container_id] = changed
         return changed
 
-    def taken(self, network: Network) -> Collection[IPv4Address]:
-        """Addresses of a network that are in use or about to be."""
-        return self.claimed | {IPv4Address(endpoint.address) for endpoint in self.members(network.id)}
+    def taken(self, network: Network, container_id: str = "") -> Collection[IPv4Address]:
+        """Addresses of a network that are in use or about to be, but for what is reserved for this container."""
+        others = {a for one, (at, a) in self.reserved.items() if at == network.id and one != container_id}
+        return self.claimed | others | {IPv4Address(endpoint.address) for endpoint in self.members(network.id)}
 
     def check_connect(self, container_id: str, network: Network) -> None:
         """Refuse a connection without a sandbox, or a second one to the same network."""
@@ -170,10 +183,14 @@ class Book:
         if any(endpoint.network_id == network.id for endpoint in self.endpoints(container_id)):
             raise NetworkInUse(f"The container {container_id[:12]} is connected to {network.name} already.")
 
-    def choose_address(self, network: Network, asked: str | None, last: IPv4Address | None) -> IPv4Address:
+    def choose_address(self, container_id: str, network: Network, seat: Seat, last: IPv4Address | None) -> IPv4Address:
         """The address a new endpoint gets; `last` is the one given out before."""
-        subnet, taken = IPv4Network(network.subnet), self.taken(network)
-        return ipam.check_address(subnet, asked, taken) if asked else ipam.next_address(subnet, taken, last)
+        subnet, taken = IPv4Network(network.subnet), self.taken(network, container_id)
+        if seat.asked:
+            return ipam.check_address(subnet, seat.asked, taken)
+        with suppress(NetworkFault):
+            return ipam.check_address(subnet, seat.preferred, taken)
+        return ipam.next_address(subnet, taken, last)
 
     def free_interface(self, container_id: str) -> str:
         """The first `eth<n>` a sandbox does not have."""

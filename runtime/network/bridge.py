@@ -13,12 +13,12 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Self
 
 from runtime.network import firewall, ipam, leftovers, namespaces
-from runtime.network.book import Book, Wanted
+from runtime.network.book import Book, Seat, Wanted
 from runtime.network.firewall import Names, Pin, Port
 from runtime.network.links import mac_of
 from runtime.network.model import (
@@ -199,19 +199,22 @@ class Networks:
         network: Network | str,
         *,
         address: str | None = None,
+        preferred: str = "",
         aliases: Iterable[str] = (),
         rate_in_bps: int = 0,
         rate_out_bps: int = 0,
     ) -> Endpoint:
         """Give a sandbox an interface in a network. The first endpoint has the default route.
 
-        Rates are bits per second, 0 unlimited. `address` must be free and in the subnet, else the next free one.
+        Rates are bits per second, 0 unlimited. `address` must be free and in the subnet; without it `preferred` is taken when it
+        is, else the next free one.
         `aliases` are names that resolve on this network, also as `<alias>.internal`. Raises NetworkFault.
         """
         network = self.get(network) if isinstance(network, str) else network
         book, container_id = self._book, sandbox.container_id
         book.check_connect(container_id, network)
-        chosen = book.choose_address(network, address, self._records.last_address(network.id))
+        wish = Seat(address or "", preferred)
+        chosen = book.choose_address(container_id, network, wish, self._records.last_address(network.id))
         endpoint = Endpoint(
             id=secrets.token_hex(32),
             container_id=container_id,
@@ -228,6 +231,7 @@ class Networks:
             rate_out_bps=rate_out_bps,
         )
         book.claimed.add(chosen)
+        self.release(container_id)
         try:
             endpoint, index = await self._run(self._attach, endpoint, network, self.endpoints(container_id))
             book.put(endpoint)
@@ -236,6 +240,14 @@ class Networks:
         self._indexes[endpoint.host_link] = index
         self._resolvers.changed(network.id)
         return endpoint
+
+    def reserve(self, container_id: str, network: str, address: str) -> None:
+        """Keep an address for a container until it is connected or `release`d. Raises NoSuchNetwork."""
+        self._book.reserved[container_id] = self.get(network).id, IPv4Address(address)
+
+    def release(self, container_id: str) -> None:
+        """Keep no address for a container any more."""
+        self._book.reserved.pop(container_id, None)
 
     @whole
     async def set_rates(self, endpoint: Endpoint, *, rate_in_bps: int, rate_out_bps: int) -> Endpoint:

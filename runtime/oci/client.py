@@ -91,7 +91,7 @@ class Launched:
         return ExitRecord(code=-1, unknown=True, reason="the exec's monitor was killed")
 
     async def abandon(self) -> None:
-        """Give up before the gate opened; all that was acquired is undone when this returns."""
+        """Give up before the gate opened, or a `bound` exec at any time; all that was acquired is undone when this returns."""
         if self._control is not None:
             self._control.close()
             self._control = None

@@ -54,6 +54,7 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
         return
     session = Session(control=control, pipes=pipes, attach=request["attach"], discard=request["detach"])
     session.attach.stdin_once = True
+    session.bound_group = pid if request["bound"] else 0
     if terminal >= 0:
         session.take_terminal(terminal)
     own = os.pidfd_open(os.getpid())

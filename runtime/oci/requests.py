@@ -49,7 +49,8 @@ class ExecRequest:
 
     `env` is complete (the container's and what was added). `user` is Docker's "name[:group]", "" for the container's own.
     Output goes to clients of `attach` and waits for them; it is thrown away with `detach`, or once all have left. `terminal` gives
-    the program one in place of pipes, of `console_size` (height, width; zeros leave it unsaid).
+    the program one in place of pipes, of `console_size` (height, width; zeros leave it unsaid). A `bound` one ends, with its process
+    group, when the one who asked lets go of it or dies.
     """
 
     id: str
@@ -64,3 +65,4 @@ class ExecRequest:
     no_new_privileges: bool | None = None
     terminal: bool = False
     console_size: tuple[int, int] = (0, 0)
+    bound: bool = False

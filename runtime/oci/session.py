@@ -97,6 +97,7 @@ class Session:
         self._ended = False
         self._noted_at = -NOTE_EVERY_S
         self._terminal = False
+        self.bound_group = 0  # the program's process group, where it ends when control closes
         self._outputs = [
             Output(fd, number, Lines(log, tag) if log else None)
             for fd, number, tag in ((pipes.stdout, 1, b"o"), (pipes.stderr, 2, b"e"))
@@ -157,6 +158,7 @@ class Session:
                     handler(events)
         self._finish_start()
         self._drain()
+        self.bound_group = 0  # another's from now on
         return process.wait_pidfd(self._pidfd)
 
     def _timeout(self) -> float | None:
@@ -238,6 +240,9 @@ class Session:
         if self.phase is Phase.PARKED:
             self.phase = Phase.FAILED
             self.kill()
+        elif self.bound_group:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.bound_group, signal.SIGKILL)
 
     def _open_gate(self) -> None:
         self.phase = Phase.STARTING

@@ -11,7 +11,7 @@ from runtime.engine.api.call import Call, Handler, answer, nothing
 from runtime.engine.container import Container
 from runtime.engine.errors import Invalid
 from runtime.engine.request import parse_create
-from runtime.engine.top import table
+from runtime.engine.top import columns, table
 
 
 def _named(call: Call) -> Container:
@@ -34,12 +34,8 @@ def _unheld(call: Call, container: Container) -> list[str]:
 def warnings(container: Container) -> list[str]:
     """What was asked for, is not done, and does not keep the container from running."""
     config, found = container.record.config, []
-    if container.record.host.init:
-        found.append("Init is not offered yet: the program is process 1 of its container and reaps for itself.")
     if config.volumes:
         found.append("Volumes are folders of the writable layer and go with the container.")
-    if config.healthcheck:
-        found.append("Health checks are not run by the engine yet.")
     return found
 
 
@@ -93,13 +89,13 @@ def _timeout(call: Call) -> int | None:
 
 async def stop(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/stop."""
-    await call.engine.lifecycle.stop(_named(call), _timeout(call))
+    await call.engine.lifecycle.stop(_named(call), _timeout(call), call.text("signal"))
     return nothing()
 
 
 async def restart(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/restart."""
-    await call.engine.lifecycle.restart(_named(call), _timeout(call))
+    await call.engine.lifecycle.restart(_named(call), _timeout(call), call.text("signal"))
     return nothing()
 
 
@@ -142,9 +138,9 @@ async def update(call: Call) -> web.StreamResponse:
 
 async def top(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/top."""
-    container = _named(call)
+    container, titles = _named(call), columns(call.text("ps_args"))
     pids = await asyncio.to_thread(call.engine.core.cgroups.pids, container.cgroup) if container.state.is_live else []
-    return answer(await asyncio.to_thread(table, container, pids))
+    return answer(await asyncio.to_thread(table, container, pids, titles))
 
 
 async def prune(call: Call) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from aiohttp import web
 from runtime.engine.api.call import Call, Handler, answer, nothing
 from runtime.engine.api.hijack import MULTIPLEXED, RAW, Hijacked, RawStream, hijack, relay
 from runtime.engine.api.streaming import streams
+from runtime.engine.detachkeys import Keys
 from runtime.engine.errors import Conflict
 from runtime.engine.exec import Exec, ExecFailed, check_running
 from runtime.engine.fields import Fields
@@ -64,7 +65,9 @@ async def _attached(call: Call, found: Exec, client: RawStream) -> None:
         await launched.abandon()
         raise
     await execs.run(found)
-    await relay(client, reader, writer, stdin=found.stdin)
+    if await relay(client, reader, writer, stdin=found.stdin, keys=Keys(found.detach_keys) if found.tty else None):
+        call.engine.core.emit(found.container, "exec_detach", execID=found.id)
+        return
     await execs.ended(found)  # the client asks for the exit status as soon as the stream has ended
 
 

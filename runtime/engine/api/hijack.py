@@ -13,6 +13,8 @@ from contextlib import suppress
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from runtime.engine.detachkeys import Keys
+
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 HIGH = 256 << 10
@@ -127,21 +129,42 @@ def hijack(request: web.BaseRequest, content_type: str = RAW) -> RawStream:
     return stream
 
 
-async def relay(client: RawStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, stdin: bool) -> None:
-    """Carry a monitor's frames to the client and the client's bytes to the monitor, until the monitor closes."""
-    feeder = asyncio.get_running_loop().create_task(_feed(client, writer)) if stdin else None
+async def relay(
+    client: RawStream,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    stdin: bool,
+    keys: Keys | None = None,
+) -> bool:
+    """Carry a monitor's frames to the client and the client's bytes to the monitor, until the monitor closes.
+
+    With `keys`, also until these were typed: then True, and the program goes on."""
+    loop = asyncio.get_running_loop()
+    feeder = loop.create_task(_feed(client, writer, keys)) if stdin else None
     spool = Spool(client)
+    carrier = loop.create_task(_carry(reader, spool))
     try:
-        while data := await reader.read(HIGH):
-            await spool.put(data)
-        await spool.finish()
+        if feeder and keys:
+            await asyncio.wait((feeder, carrier), return_when=asyncio.FIRST_COMPLETED)
+            if keys.seen:
+                return True
+        await carrier
     except ConnectionError:
-        return
+        pass
     finally:
         spool.close()
-        if feeder:
-            feeder.cancel()
+        for task in (feeder, carrier):
+            if task:
+                task.cancel()
         writer.close()
+    return False
+
+
+async def _carry(reader: asyncio.StreamReader, spool: Spool) -> None:
+    while data := await reader.read(HIGH):
+        await spool.put(data)
+    await spool.finish()
 
 
 class Spool:
@@ -189,9 +212,11 @@ class Spool:
         self._sender.cancel()
 
 
-async def _feed(client: RawStream, writer: asyncio.StreamWriter) -> None:
+async def _feed(client: RawStream, writer: asyncio.StreamWriter, keys: Keys | None) -> None:
     with suppress(ConnectionError):
         while data := await client.read():
-            writer.write(data)
+            writer.write(keys.take(data) if keys else data)
             await writer.drain()
+            if keys and keys.seen:
+                return
         writer.write_eof()

@@ -14,6 +14,7 @@ from runtime.engine.api.hijack import MULTIPLEXED, RAW, Hijacked, RawStream, hij
 from runtime.engine.api.streaming import streams
 from runtime.engine.container import Attaching, Container, Ended
 from runtime.engine.containers import attach_path
+from runtime.engine.detachkeys import Keys, parse_keys
 from runtime.engine.errors import Conflict, Invalid
 from runtime.engine.logs import LogQuery, Reader
 from runtime.engine.state import State
@@ -31,7 +32,7 @@ def _named(call: Call) -> Container:
 @streams
 async def attach(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/attach: the container's streams, framed; before a start it waits for one and misses nothing."""
-    container = _named(call)
+    container, keys = _named(call), parse_keys(call.text("detachKeys"))
     if container.state is State.PAUSED:
         raise Conflict(f"Container {container.id} is paused. Unpause the container before attach.")
     waiting = None
@@ -46,7 +47,7 @@ async def attach(call: Call) -> web.StreamResponse:
         if call.flag("logs"):
             await _past(call, container, client)
         if call.flag("stream"):
-            await _live(call, container, client, waiting)
+            await _live(call, container, client, waiting, Keys(keys) if container.record.config.tty else None)
         client.finish()
     finally:
         if waiting:
@@ -63,7 +64,9 @@ async def _past(call: Call, container: Container, client: RawStream) -> None:
             await client.write(batch)
 
 
-async def _live(call: Call, container: Container, client: RawStream, waiting: Attaching | None) -> None:
+async def _live(
+    call: Call, container: Container, client: RawStream, waiting: Attaching | None, keys: Keys | None
+) -> None:
     if waiting and not await waiting.listening:
         return
     config = container.record.config
@@ -77,7 +80,8 @@ async def _live(call: Call, container: Container, client: RawStream, waiting: At
         return  # it ended between our look and the connect
     if waiting:
         waiting.connected.set()
-    await relay(client, reader, writer, stdin=stdin)
+    if await relay(client, reader, writer, stdin=stdin, keys=keys):
+        call.engine.core.emit(container, "detach")
 
 
 # wait

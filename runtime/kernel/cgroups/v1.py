@@ -218,8 +218,11 @@ class V1:
             with contextlib.suppress(OSError):
                 files.write(self._file(path, "freezer.state"), "FROZEN")
             files.signal_all(folder)
-            with contextlib.suppress(OSError):
-                files.write(self._file(path, "freezer.state"), "THAWED")
+            for group in files.below(
+                Path(self._file(path, "freezer.state")).parent
+            ):  # one below may be frozen by itself
+                with contextlib.suppress(OSError):
+                    files.write(group / "freezer.state", "THAWED")
             return not files.pids(folder)
 
         files.until(empty)

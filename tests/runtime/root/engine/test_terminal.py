@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -155,3 +157,93 @@ def test_a_size_is_a_size_and_for_what_runs(engine: Engine) -> None:
         assert engine.call("POST", f"/containers/still/resize?{wrong}")[0] == 400
     code, body = engine.call("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"ConsoleSize": [1]}})
     assert code == 400 and "height and width" in body["message"]
+
+
+@pytest.mark.parametrize("verb", ["run", "exec", "attach"])
+def test_other_keys_may_let_go_and_the_command_says_so(engine: Engine, verb: str) -> None:
+    script = ("sh", "-c", "stty -echo; echo ready; read -r word; echo got $word > /tmp/word; exec sleep 600")
+    if verb != "run":
+        engine.docker("run", "-dit", "--name", "kept", "busybox", *script)
+    where = {"run": ("-it", "--name", "kept", "busybox"), "exec": ("-it", "kept"), "attach": ("kept",)}[verb]
+    with docker(engine, verb, "--detach-keys", "ctrl-a,b", *where, *(() if verb == "attach" else script)) as terminal:
+        if verb != "attach":
+            terminal.until(b"ready\r\n")
+        terminal.type(CTRL_P)
+        terminal.type(CTRL_Q)
+        terminal.type(b"\x01b")
+        code, said = terminal.end()
+    assert (b"read escape sequence" in said, code) == ((False, 0) if verb == "run" else (True, 1))
+    assert engine.status("kept") == "running"
+
+
+def upgraded(engine: Engine, path: str, body: dict[str, object] | None = None) -> socket.socket:
+    """A connection that was taken over for a stream; its answer's head is read."""
+    data = json.dumps(body).encode() if body else b""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(PATIENCE_S)
+    sock.connect(str(engine.socket))
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n"
+    )
+    sock.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(data) + data)
+    seen = b""
+    while not seen.endswith(b"\r\n\r\n"):
+        seen += sock.recv(1)
+    assert b" 101 " in seen.splitlines()[0]
+    return sock
+
+
+def rest(sock: socket.socket) -> bytes:
+    """All that comes until the engine ends it."""
+    seen = b""
+    while data := sock.recv(65_536):
+        seen += data
+    sock.close()
+    return seen
+
+
+ASKS = "stty -echo; read -r word; echo got $word >> /tmp/words; exec sleep 600"
+
+
+@pytest.mark.parametrize(("keys", "typed"), [("", CTRL_P + CTRL_Q), ("x,ctrl-],y", b"x\x1dy")])
+def test_the_engine_itself_knows_the_keys(engine: Engine, keys: str, typed: bytes) -> None:
+    since = f"{time.time():.6f}"
+    engine.docker("run", "-dit", "--name", "kept", "busybox", "sh", "-c", ASKS)
+    attached = upgraded(engine, f"/containers/kept/attach?stream=1&stdin=1&stdout=1&detachKeys={keys}")
+    attached.sendall(typed[:1] + b"one\r" + typed[:1])
+    eventually(lambda: "one" in engine.docker("exec", "kept", "cat", "/tmp/words", code=None), "what was typed")
+    attached.sendall(typed[1:] + b"never read")
+    rest(attached)
+    body = {"Cmd": ["sh", "-c", ASKS], "AttachStdin": True, "AttachStdout": True, "Tty": True, "DetachKeys": keys}
+    identity = engine.call("POST", "/containers/kept/exec", body)[1]["Id"]
+    started = upgraded(engine, f"/exec/{identity}/start", {"Detach": False, "Tty": True})
+    started.sendall(b"two\r" + typed + b"never read")
+    rest(started)
+    eventually(lambda: "two" in engine.docker("exec", "kept", "cat", "/tmp/words"), "what was typed")
+    assert engine.call("GET", f"/exec/{identity}/json")[1]["Running"] and engine.status("kept") == "running"
+    words = engine.docker("exec", "kept", "cat", "/tmp/words").encode()
+    assert words == b"got " + typed[:1] + b"one\ngot two\n"
+    told = engine.docker("events", "--since", since, "--until", f"{time.time():.6f}", "--format", "{{.Action}}").split()
+    assert [action for action in told if "detach" in action] == ["detach", "exec_detach"]
+
+
+def test_keys_that_are_none_are_refused(engine: Engine) -> None:
+    engine.docker("run", "-dit", "--name", "kept", "busybox", "sleep", "600")
+    for keys in ("ctrl-1", "ab", "ctrl-p,,", ",".join("a" * 17)):
+        assert engine.call("POST", f"/containers/kept/attach?detachKeys={keys}")[0] == 400
+        assert engine.call("POST", "/containers/kept/exec", {"Cmd": ["sh"], "DetachKeys": keys})[0] == 400
+
+
+@pytest.mark.vm
+def test_a_terminal_is_resized_and_typed_into_under_the_next_engine(engine: Engine) -> None:
+    engine.docker("run", "-dit", "--name", "kept", "busybox", "sh", "-c", SIZES)
+    eventually(lambda: "xterm" in engine.docker("logs", "kept"), "the traps")
+    engine.end(signal.SIGKILL)
+    engine.start()
+    assert engine.call("POST", "/containers/kept/resize?h=33&w=77")[0] == 200
+    eventually(lambda: "33 77" in engine.docker("logs", "kept"), "the new size")
+    with docker(engine, "attach", "kept") as terminal:
+        terminal.resize(50, 90)
+        terminal.until(b"50 90\r\n", nudge=True)
+        terminal.type(CTRL_C)
+        assert terminal.end()[0] == 9

@@ -12,6 +12,7 @@ import functools
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -28,6 +29,7 @@ from runtime.network.model import (
     Leftovers,
     Network,
     PortBinding,
+    Queue,
     Sandbox,
 )
 from runtime.network.namespaces import Namespace
@@ -298,12 +300,22 @@ class Networks:
     def sample_all(self) -> dict[str, Counters]:
         """Counters of all endpoints by endpoint id, in one pass over the kernel (0.9 ms for 100)."""
         everyone = tuple(self._book.everyone())
-        found = self._wiring.counters(queues=any(endpoint.rate_in_bps for endpoint in everyone))
+        found, queues = self._wiring.counters(queues=any(endpoint.rate_in_bps for endpoint in everyone))
         samples = {}
         for endpoint in everyone:
-            received, sent, drops = found.get(self._indexes.get(endpoint.host_link, 0), (0, 0, 0))
-            samples[endpoint.id] = Counters(sent, received, drops)  # what the host sends the container receives
+            index = self._indexes.get(endpoint.host_link, 0)
+            received, sent, drops = found.get(index, (0, 0, 0))
+            queue = queues.get(index)
+            drops += queue.drops if queue else 0
+            samples[endpoint.id] = Counters(sent, received, drops, queue)  # what the host sends the container receives
         return samples
+
+    async def outgoing(self, endpoint: Endpoint) -> Queue | None:
+        """The queue before what a container sends (0.3 ms); None when no rate holds it, or it is gone."""
+        with suppress(OSError):
+            path = self._path(endpoint.container_id)
+            return await self._run(self._wiring.outgoing, path, endpoint.interface)
+        return None
 
     def leftovers(self) -> Leftovers:
         """What the kernel holds for this state though no record asks for it."""

@@ -9,7 +9,7 @@ from typing import Any
 from worker.protocol import LABEL_APP, LimitHit, MetricSample
 
 FIELDS = tuple(f.name for f in dataclasses.fields(MetricSample))
-LIMITS = frozenset({"memory", "cpu", "pids", "disk", "disk_io", "network", "log"})
+LIMITS = frozenset({"memory", "swap", "cpu", "pids", "disk", "disk_io", "network", "log"})
 
 
 def samples(stats: Mapping[str, Any]) -> dict[str, MetricSample]:
@@ -33,6 +33,7 @@ def limit_hit(event: Mapping[str, Any]) -> LimitHit | None:
         used=float(attributes.get("used", 0)),
         allowed=float(attributes.get("allowed", 0)),
         when=event["timeNano"] / 1e9,
+        since=float(attributes.get("since", 0)),
         process=attributes.get("process", ""),
         sentence=attributes.get("sentence", ""),
     )

@@ -233,14 +233,18 @@ class Report(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitHit(Message):
-    """A limit that was hit. `level` is instance, app or team; `sentence` is what people read."""
+    """A limit that was hit. `level` is instance, app or team; `sentence` is what people read.
+
+    One that stays hit is told again each minute, with `since` the time of the first.
+    """
 
     instance: str
-    limit: Literal["memory", "cpu", "pids", "disk", "disk_io", "network", "log"]
+    limit: Literal["memory", "swap", "cpu", "pids", "disk", "disk_io", "network", "log"]
     level: Literal["instance", "app", "team"] = "instance"
     used: float = 0
     allowed: float = 0
     when: float = 0
+    since: float = 0
     process: str = ""
     sentence: str = ""
 

@@ -15,6 +15,7 @@ from portal.telemetry.models import LimitEvent
 from worker.protocol import LimitHit
 
 SAME_EVENT = dt.timedelta(seconds=30)
+RENEWED = dt.timedelta(minutes=5)  # what stays hit is told each minute
 EVENTS_KEPT = dt.timedelta(days=30)
 MAX_HITS = 500
 
@@ -25,8 +26,8 @@ type _Key = tuple[str, str, str]
 def record_limit_hits(host: Host, hits: Sequence[LimitHit]) -> int:
     """Keep the hits of a host's instances and hint the pages; how many rows are new.
 
-    A hit of the same instance, limit and level within 30 s updates the row of before. Hits for an instance that is
-    not on this host are dropped: a host speaks for itself only.
+    A hit of the same instance, limit and level within 30 s updates the row of before, and so does one that says it has
+    lasted since then. Hits for an instance that is not on this host are dropped: a host speaks for itself only.
     """
     hits = hits[:MAX_HITS]
     apps = dict(Instance.objects.filter(host=host, pk__in={h.instance for h in hits}).values_list("pk", "app_id"))
@@ -38,7 +39,7 @@ def record_limit_hits(host: Host, hits: Sequence[LimitHit]) -> int:
             continue
         event, key = _event(hit, apps[hit.instance]), (hit.instance, hit.limit, hit.level)
         before = latest.get(key)
-        if before is None or event.at - before.at > SAME_EVENT:
+        if before is None or min(event.at - SAME_EVENT, event.began) > before.at:
             fresh.append(event)
             latest[key] = event
         else:
@@ -53,14 +54,15 @@ def record_limit_hits(host: Host, hits: Sequence[LimitHit]) -> int:
 
 
 def _latest(apps: dict[str, int]) -> dict[_Key, LimitEvent]:
-    since = timezone.now() - 2 * SAME_EVENT
+    since = timezone.now() - RENEWED
     rows = LimitEvent.objects.filter(instance__in=apps, at__gte=since).order_by("at")
     return {(row.instance, row.limit, row.level): row for row in rows}
 
 
 def _event(hit: LimitHit, app_id: int) -> LimitEvent:
     now = timezone.now()
-    at = dt.datetime.fromtimestamp(hit.when, dt.UTC) if hit.when else now
+    # A host whose clock is ahead must not write into the future.
+    at = min(now, dt.datetime.fromtimestamp(hit.when, dt.UTC)) if hit.when else now
     return LimitEvent(
         app_id=app_id,
         instance=hit.instance[:63],
@@ -70,7 +72,8 @@ def _event(hit: LimitHit, app_id: int) -> LimitEvent:
         allowed=hit.allowed,
         process=hit.process[:64],
         sentence=hit.sentence[:1000],
-        at=min(at, now),  # a host whose clock is ahead must not write into the future
+        at=at,
+        since=min(at, dt.datetime.fromtimestamp(hit.since, dt.UTC)) if hit.since else at,
     )
 
 

@@ -88,4 +88,5 @@ def event_json(event: LimitEvent) -> dict[str, Any]:
         "process": event.process,
         "sentence": event.sentence,
         "at": event.at.timestamp(),
+        "since": event.began.timestamp(),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from django.db import models
 
 from portal.hosting.models import App
@@ -29,7 +31,7 @@ class MinuteMetric(models.Model):
 
 
 class LimitEvent(models.Model):
-    """A limit that was hit, with the sentence people read."""
+    """A limit that was hit, with the sentence people read: first at `since`, and last at `at`."""
 
     app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="limit_events")
     instance = models.CharField(max_length=63)
@@ -40,7 +42,18 @@ class LimitEvent(models.Model):
     process = models.CharField(max_length=64, blank=True)
     sentence = models.TextField()
     at = models.DateTimeField()
+    since = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["-at"]
         indexes = [models.Index(fields=["app", "-at"])]
+
+    @property
+    def began(self) -> dt.datetime:
+        """When it was first hit."""
+        return self.since or self.at
+
+    @property
+    def lasted_s(self) -> float:
+        """How long it has been hit, on and off."""
+        return (self.at - self.began).total_seconds()

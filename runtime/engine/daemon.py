@@ -52,7 +52,7 @@ class Engine:
         self.containers = Containers(core, self.lifecycle, self.limits)
         self.execs = Execs(core)
         self.supervisor = Supervisor(core, self.lifecycle, self.containers, Probing(core, self.execs))
-        self.stats = Stats(core)
+        self.stats = Stats(core, self.limits)
         self.alarms = Alarms(core, self.stats, self.limits)
         self._over = asyncio.Event()
         self._removed = False

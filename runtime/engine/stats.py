@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runtime.engine.container import Container
 from runtime.engine.core import Core
+from runtime.engine.limits import Limits
 from runtime.engine.units import ZERO_TIME, rfc3339
-from runtime.kernel.cgroups import Sample
-from runtime.network.model import Counters
+from runtime.kernel.cgroups import Marks, Moved, Sample
+from runtime.network.model import Counters, Endpoint, Queue
 from runtime.storage.driver import StorageFault, Usage
 
 NS_PER_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
 FRESH_S = 1.0
-UNIFIED = Path("/sys/fs/cgroup")
-PIDS_V1 = UNIFIED / "pids"
+NEAR_RATE = 0.8  # of what may be sent: from there on the queue inside is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An endpoint with a rate and its traffic; `outgoing` is the queue before what the container sends, where it was read."""
+
+    endpoint: Endpoint
+    traffic: Counters
+    outgoing: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,19 @@ class Reading:
     group: Sample
     network: Counters
     disk: Usage
-    forks_refused: int = 0
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReading:
+    """The group of an app or a team at one moment; devices only where its disk rates are limited."""
+
+    ns: int
+    marks: Marks
+    devices: Mapping[str, Moved] = field(default_factory=dict)
+
+
+type Listener = Callable[[Mapping[str, Reading], Mapping[str, GroupReading]], None]
 
 
 def system_cpu_ns(stat: Path = Path("/proc/stat")) -> int:
@@ -39,6 +61,12 @@ def system_cpu_ns(stat: Path = Path("/proc/stat")) -> int:
     with stat.open("rb") as file:
         fields = file.readline().split()[1:8]
     return sum(int(f) for f in fields) * NS_PER_TICK
+
+
+def parents(group: str) -> list[str]:
+    """`acme` and `acme/web` of `acme/web`: the team's group and the app's."""
+    parts = group.split("/") if group else []
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))][:2]
 
 
 def add(a: Counters, b: Counters) -> Counters:
@@ -49,39 +77,75 @@ def add(a: Counters, b: Counters) -> Counters:
 class Stats:
     """Reads cgroups, links and writable layers; a pass over all is shared by those who ask within a second."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, limits: Limits) -> None:
         self._core = core
+        self._limits = limits
         self._lock = asyncio.Lock()
         self._last: dict[str, Reading] = {}
-        self._last_at = 0.0
+        self._listeners: list[Listener] = []
+        self._sent: dict[str, tuple[float, int]] = {}  # by endpoint: when, and bytes sent until then
+        self.last_at = 0.0  # monotonic seconds
+
+    def listen(self, listener: Listener) -> None:
+        """Have every pass told, whoever asked for it."""
+        self._listeners.append(listener)
 
     async def sample_all(self) -> dict[str, Reading]:
         """All running containers by id, at most FRESH_S old."""
         async with self._lock:
-            if time.monotonic() - self._last_at >= FRESH_S:
-                counters = self._counters(self._core.networks.sample_all())
+            if time.monotonic() - self.last_at >= FRESH_S:
                 live = [c for c in self._core.registry if c.state.is_live and c.cgroup]
-                self._last = await asyncio.to_thread(self._read_all, live, counters)
-                self._last_at = time.monotonic()
+                lines = await self._lines(self._core.networks.sample_all())
+                self._last, groups = await asyncio.to_thread(self._read_all, live, lines)
+                self.last_at = time.monotonic()
+                for listener in self._listeners:
+                    listener(self._last, groups)
             return self._last
 
-    def _counters(self, by_endpoint: dict[str, Counters]) -> dict[str, Counters]:
-        found: dict[str, Counters] = {}
+    async def _lines(self, traffic: Mapping[str, Counters]) -> dict[str, list[Line]]:
+        """Every container's endpoints. The queue in its namespace is read only where it sends about as much as it may."""
+        found: dict[str, list[Line]] = {}
+        now, sent = time.monotonic(), {}
         for container in self._core.registry:
             for endpoint in self._core.networks.endpoints(container.id):
-                found[container.id] = add(found.get(container.id, Counters()), by_endpoint.get(endpoint.id, Counters()))
+                counters = traffic.get(endpoint.id, Counters())
+                outgoing = None
+                if endpoint.rate_out_bps:
+                    sent[endpoint.id] = (now, counters.tx_bytes)
+                    then, before = self._sent.get(endpoint.id, (now, counters.tx_bytes))
+                    if (counters.tx_bytes - before) * 8 > NEAR_RATE * endpoint.rate_out_bps * (now - then) > 0:
+                        outgoing = await self._core.networks.outgoing(endpoint)
+                found.setdefault(container.id, []).append(Line(endpoint, counters, outgoing))
+        self._sent = sent
         return found
 
-    def _read_all(self, live: list[Container], counters: dict[str, Counters]) -> dict[str, Reading]:
+    def _read_all(
+        self, live: list[Container], lines: Mapping[str, list[Line]]
+    ) -> tuple[dict[str, Reading], dict[str, GroupReading]]:
         system = system_cpu_ns()
         found = {}
         for container in live:
-            reading = self._read(container, counters.get(container.id, Counters()), system)
+            reading = self._read(container, lines.get(container.id, []), system)
             if reading:
                 found[container.id] = reading
+        return found, self._read_groups(live)
+
+    def _read_groups(self, live: Iterable[Container]) -> dict[str, GroupReading]:
+        """Groups of apps and teams that have limits and something that runs."""
+        found = {}
+        for path in {path for c in live for path in parents(c.record.host.cgroup_parent)}:
+            allowed, group = self._limits.group(path), f"{self._core.cgroup_root}/{path}"
+            if not (allowed.millicores or allowed.memory or allowed.pids or allowed.has_disk_rates):
+                continue
+            try:
+                marks = self._core.cgroups.marks(group)
+                devices = self._core.cgroups.devices(group) if allowed.has_disk_rates else {}
+            except OSError:
+                continue  # it went with its last container
+            found[path] = GroupReading(time.time_ns(), marks, devices)
         return found
 
-    def _read(self, container: Container, network: Counters, system_ns: int) -> Reading | None:
+    def _read(self, container: Container, lines: list[Line], system_ns: int) -> Reading | None:
         try:
             group = self._core.cgroups.sample(container.cgroup)
         except OSError:
@@ -90,16 +154,11 @@ class Stats:
             disk = self._disk(container)
         except (OSError, StorageFault):
             disk = Usage(used_bytes=0, size_bytes=0)
-        return Reading(time.time_ns(), system_ns, group, network, disk, self._forks_refused(container))
-
-    def _forks_refused(self, container: Container) -> int:
-        """How often the pids controller refused a fork (`max` of pids.events; it wakes nobody on v1, so it is read)."""
-        base = PIDS_V1 if self._core.cgroups.version == 1 else UNIFIED
-        try:
-            text = (base / container.cgroup / "pids.events").read_text()
-        except OSError:
-            return 0
-        return int(text.partition("max ")[2].split()[0]) if "max " in text else 0
+        network = Counters()
+        for line in lines:
+            network = add(network, line.traffic)
+        rated = tuple(line for line in lines if line.endpoint.rate_in_bps or line.endpoint.rate_out_bps)
+        return Reading(time.time_ns(), system_ns, group, network, disk, rated)
 
     def _disk(self, container: Container) -> Usage:
         """What the writable layer holds: of a sized one that is mounted, what its own file system says."""
@@ -111,13 +170,11 @@ class Stats:
 
     async def sample(self, container: Container) -> Reading | None:
         """One container now; None when it does not run."""
-        endpoints = self._core.networks.endpoints(container.id)
-        counters = Counters()
-        for endpoint in endpoints:
-            counters = add(counters, self._core.networks.sample(endpoint))
         if not container.state.is_live:
             return None
-        return await asyncio.to_thread(self._read, container, counters, system_cpu_ns())
+        networks = self._core.networks
+        lines = [Line(endpoint, networks.sample(endpoint)) for endpoint in networks.endpoints(container.id)]
+        return await asyncio.to_thread(self._read, container, lines, system_cpu_ns())
 
     async def next(self, container: Container, before: Reading | None) -> tuple[dict[str, Any], Reading | None]:
         """Docker's JSON of now, with `before` as the sample it compares with."""

@@ -85,12 +85,24 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """What a rate did to packets since it was set: how often the next one had to wait, and how many were dropped."""
+
+    waits: int = 0
+    drops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
-    """Traffic of one endpoint as the container sees it, in bytes since it was connected; `drops` in packets."""
+    """Traffic of one endpoint as the container sees it, in bytes since it was connected; `drops` in packets.
+
+    `incoming` is the queue before the container, None where no rate holds.
+    """
 
     rx_bytes: int = 0
     tx_bytes: int = 0
     drops: int = 0
+    incoming: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True)

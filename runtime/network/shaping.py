@@ -6,6 +6,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from runtime.network.model import Queue
 from runtime.network.netlink import NLM_F_CREATE, NLM_F_REPLACE, Socket, attr, attributes, message, nest, text, u32
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
@@ -78,8 +79,8 @@ def set_rate(sock: Socket, index: int, rate_bps: int) -> None:
         sock.transact([unshape(index)], forgive=NO_QDISC)
 
 
-def queue_drops(sock: Socket) -> dict[int, int]:
-    """Packets that buckets dropped, by link index."""
+def queues(sock: Socket) -> dict[int, Queue]:
+    """What buckets made wait and dropped, by link index."""
     found = {}
     for _, body in sock.dump(message(RTM_GETQDISC, 0, _TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0))):
         index = struct.unpack_from("=i", body, 4)[0]
@@ -88,5 +89,6 @@ def queue_drops(sock: Socket) -> dict[int, int]:
             continue
         for kind, value in attributes(values.get(TCA_STATS2, b"")):
             if kind == TCA_STATS_QUEUE:
-                found[index] = struct.unpack_from("=III", value)[2]
+                _, _, drops, _, overlimits = struct.unpack_from("=5I", value)  # struct gnet_stats_queue
+                found[index] = Queue(overlimits, drops)
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from runtime.network import links, namespaces, shaping
 from runtime.network.elements import Element, Elements
 from runtime.network.firewall import Names, Pin, Port
-from runtime.network.model import Endpoint, Network, PortBinding
+from runtime.network.model import Endpoint, Network, PortBinding, Queue
 from runtime.network.namespaces import Namespace
 from runtime.network.netlink import NetlinkError, Socket
 
@@ -173,17 +173,18 @@ class Wiring:
         name = "ports" if port.everywhere else "ports_at"
         return Element("ip", self.names.table, name, port.key, port.value)
 
-    def counters(self, *, queues: bool) -> dict[int, tuple[int, int, int]]:
-        """(received, sent, dropped) of every link by index, the host's view; with what buckets dropped if `queues`.
+    def counters(self, *, queues: bool) -> tuple[dict[int, tuple[int, int, int]], dict[int, Queue]]:
+        """(received, sent, dropped) of every link by index, the host's view; and of those with a rate, if `queues`.
 
         Has a socket of its own: the one method another thread may call.
         """
-        found = links.counters(self._counting)
-        if queues:
-            for index, drops in shaping.queue_drops(self._counting).items():
-                received, sent, dropped = found.get(index, (0, 0, 0))
-                found[index] = (received, sent, dropped + drops)
-        return found
+        return links.counters(self._counting), shaping.queues(self._counting) if queues else {}
+
+    def outgoing(self, path: Path, interface: str) -> Queue | None:
+        """The queue of what a container sends, which lies in its namespace at `path`; None when no rate holds."""
+        with contextlib.closing(Namespace.open(path)) as namespace:
+            found = {link.name: link.index for link in links.list_links(namespace.sock)}
+            return shaping.queues(namespace.sock).get(found.get(interface, 0))
 
     def _make_veth(self, namespace: Namespace, inner: str, inner_index: int) -> Veth:
         while True:

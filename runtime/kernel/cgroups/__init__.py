@@ -6,10 +6,11 @@ it exists once in each controller's hierarchy, and on v2. Sources: Documentation
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from runtime.dataclass import dataclass
 from runtime.errors import RuntimeFault
@@ -91,11 +92,40 @@ class Resources:
     files: tuple[tuple[str, str], ...] = ()
 
 
+class Moved(NamedTuple):
+    """What one block device did for a group: bytes and operations, all that were asked for since the group was made."""
+
+    read_bytes: int = 0
+    write_bytes: int = 0
+    read_ops: int = 0
+    write_ops: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """How often one group met its own limits since it was made; 0 where the kernel does not count it, or has no limit.
+
+    `forks_refused` is counted where the process was (v1, and v2 before 6.11), or where the limit is (later v2).
+    `memory_at_max` counts attempts to take more that found the limit, most of which were served by giving cache back.
+    """
+
+    cpu_ns: int = 0
+    throttled_periods: int = 0
+    pids: int = 0
+    pids_limit: int = 0
+    forks_refused: int = 0
+    memory_at_max: int = 0
+    memory_at_high: int = 0
+    memory_high_bytes: int = 0
+    swap_at_max: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """Counters of one group at one moment; limits are 0 where there is none.
 
-    `memory_bytes` is without the page cache that can be dropped at once (inactive_file), as `docker stats` counts it.
+    `memory_bytes` is without the page cache that can be dropped at once (inactive_file), as `docker stats` counts it;
+    `memory_held_bytes` is without any that can be dropped, `memory_charged_bytes` with all of it, as the limit counts.
     """
 
     cpu_ns: int
@@ -112,6 +142,10 @@ class Sample:
     read_ops: int
     write_ops: int
     oom_kills: int
+    memory_held_bytes: int = 0
+    memory_charged_bytes: int = 0
+    marks: Marks = field(default_factory=Marks)
+    devices: Mapping[str, Moved] = field(default_factory=dict)  # by "major:minor"
 
 
 class Cgroups(Protocol):
@@ -158,6 +192,15 @@ class Cgroups(Protocol):
 
     def sample(self, path: str) -> Sample:
         """Read the counters; raises FileNotFoundError when the group is gone."""
+
+    def marks(self, path: str) -> Marks:
+        """What the group alone counts of limits it met: less to read than `sample`, for groups of apps and teams."""
+
+    def devices(self, path: str) -> Mapping[str, Moved]:
+        """What each block device did for the group and those below it, by "major:minor"."""
+
+    def kills_whole(self, path: str) -> bool:
+        """Whether being out of memory ends all of the group's processes (memory.oom.group of v2)."""
 
     def oom_kills(self, path: str) -> int:
         """How many processes of the group, or below, the kernel ended for want of memory; 0 when the group is gone."""

@@ -6,10 +6,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from runtime.kernel.cgroups import Moved
+
 REMOVE_DEADLINE_S = 5.0
+PIECE_BYTES = 65_536
 
 
 def write(path: str | Path, *values: str | int) -> None:
@@ -28,10 +31,16 @@ def write(path: str | Path, *values: str | int) -> None:
 def read(path: str | Path) -> str:
     """The content; "" when the file is not there (a controller the kernel lacks)."""
     try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123
-            return file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time that a file object takes
     except FileNotFoundError:
         return ""
+    try:
+        data = os.read(fd, PIECE_BYTES)
+        while piece := os.read(fd, PIECE_BYTES):  # a short answer is not the end: seq_file gives a page at a time
+            data += piece
+    finally:
+        os.close(fd)
+    return data.decode("ascii")
 
 
 def number(text: str) -> int:
@@ -47,6 +56,11 @@ def flat(text: str) -> dict[str, int]:
     """A flat keyed file ("key value" lines); lines of another shape are left out."""
     pairs = (line.split() for line in text.splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].lstrip("-").isdigit()}
+
+
+def total(devices: Mapping[str, Moved]) -> Moved:
+    """The sum over all devices."""
+    return Moved(*map(sum, zip(*devices.values(), strict=True))) if devices else Moved()
 
 
 def swap_free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:

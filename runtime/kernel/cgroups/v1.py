@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from runtime.kernel.cgroups import (
     CgroupFault,
     DeviceRate,
     DeviceRule,
+    Marks,
+    Moved,
     Offers,
     Resources,
     Sample,
@@ -24,6 +26,7 @@ from runtime.kernel.cgroups import (
 CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "blkio", "devices", "freezer")
 FURTHER = ("cpuset", "hugetlb", "net_cls", "net_prio", "rdma")  # groups are made there only for who is limited by them
 NEEDED = ("cpu", "memory", "pids")
+_WAYS = ("Read", "Write")
 _THROTTLES = (
     ("read_bps", "read_bps"),
     ("write_bps", "write_bps"),
@@ -236,25 +239,57 @@ class V1:
         usage = int(Path(self._file(path, "memory.usage_in_bytes")).read_text())
         memory = files.flat(files.read(self._file(path, "memory.stat")))
         cpu = files.flat(files.read(self._file(path, "cpu.stat")))
-        moved = _totals(files.read(self._file(path, "blkio.throttle.io_service_bytes_recursive")))
-        served = _totals(files.read(self._file(path, "blkio.throttle.io_serviced_recursive")))
-        inactive = memory.get("total_inactive_file", 0)
+        marks, by_device = self._marks(path, cpu), self.devices(path)
+        io, inactive = files.total(by_device), memory.get("total_inactive_file", 0)
         return Sample(
-            cpu_ns=files.number(files.read(self._file(path, "cpuacct.usage"))),
+            cpu_ns=marks.cpu_ns,
             throttled_ns=cpu.get("throttled_time", 0),
-            throttled_periods=cpu.get("nr_throttled", 0),
+            throttled_periods=marks.throttled_periods,
             periods=cpu.get("nr_periods", 0),
             memory_bytes=max(0, usage - inactive),
             cache_bytes=memory.get("total_cache", 0),
             memory_limit_bytes=files.number(files.read(self._file(path, "memory.limit_in_bytes"))),
+            pids=marks.pids,
+            pids_limit=marks.pids_limit,
+            read_bytes=io.read_bytes,
+            write_bytes=io.write_bytes,
+            read_ops=io.read_ops,
+            write_ops=io.write_ops,
+            oom_kills=self.oom_kills(path),
+            memory_held_bytes=max(0, usage - inactive - memory.get("total_active_file", 0)),
+            memory_charged_bytes=usage,
+            marks=marks,
+            devices=by_device,
+        )
+
+    def marks(self, path: str) -> Marks:
+        """See Cgroups.marks."""
+        return self._marks(path, files.flat(Path(self._file(path, "cpu.stat")).read_text()))
+
+    def _marks(self, path: str, cpu: Mapping[str, int]) -> Marks:
+        """Counts of memory and swap are failcnt, of this group's limit alone; some kernels (6.18) leave them at 0."""
+        return Marks(
+            cpu_ns=files.number(files.read(self._file(path, "cpuacct.usage"))),
+            throttled_periods=cpu.get("nr_throttled", 0),
             pids=files.number(files.read(self._file(path, "pids.current"))),
             pids_limit=files.number(files.read(self._file(path, "pids.max"))),
-            read_bytes=moved.get("Read", 0),
-            write_bytes=moved.get("Write", 0),
-            read_ops=served.get("Read", 0),
-            write_ops=served.get("Write", 0),
-            oom_kills=self.oom_kills(path),
+            forks_refused=files.flat(files.read(self._file(path, "pids.events"))).get("max", 0),
+            memory_at_max=files.number(files.read(self._file(path, "memory.failcnt"))),
+            swap_at_max=files.number(files.read(self._file(path, "memory.memsw.failcnt"))),
         )
+
+    def devices(self, path: str) -> Mapping[str, Moved]:
+        """See Cgroups.devices: what throttling saw."""
+        moved = _by_device(files.read(self._file(path, "blkio.throttle.io_service_bytes_recursive")))
+        served = _by_device(files.read(self._file(path, "blkio.throttle.io_serviced_recursive")))
+        return {
+            device: Moved(*(by.get(device, {}).get(way, 0) for by in (moved, served) for way in _WAYS))
+            for device in moved | served
+        }
+
+    def kills_whole(self, path: str) -> bool:
+        """See Cgroups.kills_whole: v1 ends one process."""
+        return False
 
     def oom_kills(self, path: str) -> int:
         """See Cgroups.oom_kills. The kernel counts in the victim's group, whichever level's limit was hit."""
@@ -296,14 +331,14 @@ def _force_empty(group: Path) -> None:
             os.close(fd)
 
 
-def _totals(text: str) -> dict[str, int]:
-    """Sums over all devices of "MAJ:MIN Operation number" lines."""
-    sums: dict[str, int] = {}
+def _by_device(text: str) -> dict[str, dict[str, int]]:
+    """Lines of "MAJ:MIN Operation number"; the line of the sum has two words and is left out."""
+    found: dict[str, dict[str, int]] = {}
     for line in text.splitlines():
         words = line.split()
         if len(words) == 3:
-            sums[words[1]] = sums.get(words[1], 0) + int(words[2])
-    return sums
+            found.setdefault(words[0], {})[words[1]] = int(words[2])
+    return found
 
 
 def _device(rule: DeviceRule) -> str:

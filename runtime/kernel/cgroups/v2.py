@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runtime.kernel.cgroups import CgroupFault, Offers, Resources, Sample, below_use, devices, files, lacks
+from runtime.kernel.cgroups import (
+    CgroupFault,
+    Marks,
+    Moved,
+    Offers,
+    Resources,
+    Sample,
+    below_use,
+    devices,
+    files,
+    lacks,
+)
 
 CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset", "hugetlb", "rdma")
+_DROPPABLE = ("active_file", "inactive_file", "slab_reclaimable")
 NEEDED = ("cpu", "memory", "pids")
 
 
@@ -127,24 +139,47 @@ class V2:
         folder = self.root / path
         cpu = files.flat((folder / "cpu.stat").read_text())
         memory = files.flat(files.read(folder / "memory.stat"))
-        io = _totals(files.read(folder / "io.stat"))
         usage = files.number(files.read(folder / "memory.current"))
+        marks, by_device = _marks(folder, cpu), self.devices(path)
+        io = files.total(by_device)
         return Sample(
-            cpu_ns=cpu.get("usage_usec", 0) * 1000,
+            cpu_ns=marks.cpu_ns,
             throttled_ns=cpu.get("throttled_usec", 0) * 1000,
-            throttled_periods=cpu.get("nr_throttled", 0),
+            throttled_periods=marks.throttled_periods,
             periods=cpu.get("nr_periods", 0),
             memory_bytes=max(0, usage - memory.get("inactive_file", 0)),
             cache_bytes=memory.get("file", 0),
             memory_limit_bytes=files.number(files.read(folder / "memory.max")),
-            pids=files.number(files.read(folder / "pids.current")),
-            pids_limit=files.number(files.read(folder / "pids.max")),
-            read_bytes=io.get("rbytes", 0),
-            write_bytes=io.get("wbytes", 0),
-            read_ops=io.get("rios", 0),
-            write_ops=io.get("wios", 0),
+            pids=marks.pids,
+            pids_limit=marks.pids_limit,
+            read_bytes=io.read_bytes,
+            write_bytes=io.write_bytes,
+            read_ops=io.read_ops,
+            write_ops=io.write_ops,
             oom_kills=self.oom_kills(path),
+            memory_held_bytes=max(0, usage - sum(memory.get(name, 0) for name in _DROPPABLE)),
+            memory_charged_bytes=usage,
+            marks=marks,
+            devices=by_device,
         )
+
+    def marks(self, path: str) -> Marks:
+        """See Cgroups.marks."""
+        folder = self.root / path
+        return _marks(folder, files.flat((folder / "cpu.stat").read_text()))
+
+    def devices(self, path: str) -> Mapping[str, Moved]:
+        """See Cgroups.devices: io.stat."""
+        found = {}
+        for line in files.read(self.root / path / "io.stat").splitlines():
+            device, *pairs = line.split()
+            values = {key: int(value) for key, _, value in (p.partition("=") for p in pairs) if value.isdigit()}
+            found[device] = Moved(*(values.get(key, 0) for key in ("rbytes", "wbytes", "rios", "wios")))
+        return found
+
+    def kills_whole(self, path: str) -> bool:
+        """See Cgroups.kills_whole."""
+        return files.read(self.root / path / "memory.oom.group").strip() == "1"
 
     def oom_kills(self, path: str) -> int:
         """See Cgroups.oom_kills."""
@@ -203,7 +238,7 @@ def _refuse_below_use(folder: Path, limit: int, swap: int | None) -> None:
     if used <= limit:
         return
     stat = files.flat(files.read(folder / "memory.stat"))
-    used -= sum(stat.get(name, 0) for name in ("active_file", "inactive_file", "slab_reclaimable"))
+    used -= sum(stat.get(name, 0) for name in _DROPPABLE)
     if swap != 0:
         free = files.swap_free_bytes()
         used -= free if swap is None or swap < 0 else min(swap, free)
@@ -211,12 +246,19 @@ def _refuse_below_use(folder: Path, limit: int, swap: int | None) -> None:
         raise below_use("memory", used, limit)
 
 
-def _totals(text: str) -> dict[str, int]:
-    """Sums over all devices of io.stat ("MAJ:MIN key=value …")."""
-    sums: dict[str, int] = {}
-    for line in text.splitlines():
-        for word in line.split()[1:]:
-            key, _, value = word.partition("=")
-            if value.isdigit():
-                sums[key] = sums.get(key, 0) + int(value)
-    return sums
+def _marks(folder: Path, cpu: Mapping[str, int]) -> Marks:
+    """The `.local` files leave out what groups below met (memory since 5.2, pids since 6.11)."""
+    memory = files.flat(files.read(folder / "memory.events.local"))
+    refused = files.read(folder / "pids.events.local") or files.read(folder / "pids.events")
+    at_high = memory.get("high", 0)
+    return Marks(
+        cpu_ns=cpu.get("usage_usec", 0) * 1000,
+        throttled_periods=cpu.get("nr_throttled", 0),
+        pids=files.number(files.read(folder / "pids.current")),
+        pids_limit=files.number(files.read(folder / "pids.max")),
+        forks_refused=files.flat(refused).get("max", 0),
+        memory_at_max=memory.get("max", 0),
+        memory_at_high=at_high,
+        memory_high_bytes=files.number(files.read(folder / "memory.high")) if at_high else 0,
+        swap_at_max=files.flat(files.read(folder / "memory.swap.events")).get("max", 0),
+    )

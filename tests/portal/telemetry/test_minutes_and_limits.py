@@ -130,6 +130,16 @@ def test_the_same_hit_within_half_a_minute_is_one_event(host: Host, instances: l
     assert LimitEvent.objects.count() == 5
 
 
+def test_what_stays_hit_is_one_event_that_is_renewed(host: Host, instances: list[str]) -> None:
+    now = time.time()
+    for minute in (4, 3, 2, 1):
+        told = hit(limit="cpu", when=now - 60 * minute, since=now - 240.25, sentence=f"{minute}")
+        assert record_limit_hits(host, [told]) == (1 if minute == 4 else 0)
+    row = LimitEvent.objects.get()
+    assert (row.sentence, round(row.lasted_s), round(row.began.timestamp() - now)) == ("1", 180, -240)
+    assert record_limit_hits(host, [hit(limit="cpu", when=now, since=now)]) == 1  # it was left alone meanwhile
+
+
 def test_a_host_speaks_for_its_own_instances_and_not_of_the_future(host: Host, instances: list[str]) -> None:
     other = Host.objects.create(name="other", token_digest="0" * 64)
     assert record_limit_hits(other, [hit()]) == 0

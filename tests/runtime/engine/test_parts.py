@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.engine import kmsg, records, sentences
-from runtime.engine.alarms import Watched, hits_of, level_of
+from runtime.engine.alarms import level_of
 from runtime.engine.config import from_arguments, short_id
 from runtime.engine.errors import Conflict, Invalid, NotFound, Unsupported
 from runtime.engine.filters import Filters
@@ -18,13 +18,9 @@ from runtime.engine.process import environment, merge, plain_ports
 from runtime.engine.request import ContainerConfig, EndpointConfig, HostConfig, RestartPolicy
 from runtime.engine.restart import restart_delay_s, survives_engine
 from runtime.engine.state import State
-from runtime.engine.stats import Reading
 from runtime.engine.units import ago, parse_size, parse_time_ns, rfc3339
 from runtime.images.format import ImageConfig
-from runtime.kernel.cgroups import Sample
-from runtime.network.model import Counters
 from runtime.oci.state import ExitRecord
-from runtime.storage.driver import Usage
 
 KNOWN = frozenset({"label", "name", "id"})
 
@@ -216,32 +212,6 @@ def test_levels_follow_the_tree() -> None:
         "instance",
         "instance",
     ]
-
-
-def reading(at_s: float, **figures: int) -> Reading:
-    names = Sample.__dataclass_fields__
-    disk = Usage(used_bytes=figures.pop("disk", 0), size_bytes=figures.pop("size", 0))
-    return Reading(int(at_s * 1e9), 0, Sample(**{**dict.fromkeys(names, 0), **figures}), Counters(), disk)
-
-
-def test_limits_that_are_hit_are_told_with_figures() -> None:
-    watched = Watched()
-    assert hits_of(watched, reading(0, periods=0), 500) == []
-    hits = hits_of(
-        watched,
-        reading(10, periods=100, throttled_periods=90, cpu_ns=5 * 10**9, pids=5, pids_limit=5, disk=99, size=100),
-        500,
-    )
-    assert {h.limit for h in hits} == {"cpu", "pids", "disk"}
-    assert all(h.sentence for h in hits)
-    cpu = next(h for h in hits if h.limit == "cpu")
-    assert (cpu.used, cpu.allowed) == (500, 500)
-
-
-def test_a_full_disk_is_told_once_until_there_is_room_again() -> None:
-    watched = Watched()
-    told = [bool(hits_of(watched, reading(n, disk=used, size=100), 0)) for n, used in enumerate((99, 99, 97, 50, 99))]
-    assert told == [True, False, False, False, True]
 
 
 def test_an_end_for_want_of_memory_says_the_figures() -> None:

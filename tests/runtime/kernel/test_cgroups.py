@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.kernel.cgroups import CgroupFault, DeviceRate, DeviceRule, Resources, devices, v1, v2
+from runtime.kernel.cgroups import CgroupFault, DeviceRate, DeviceRule, Resources, devices, files, v1, v2
 
 MOUNTINFO_V1 = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -214,3 +214,50 @@ def test_v2_gives_page_cache_back_and_asks_for_nothing_where_there_is_none(
     _write(tmp_path / "a", memory__stat=stat, memory__reclaim="")
     v2._reclaim(tmp_path / "a")
     assert (tmp_path / "a/memory.reclaim").read_text() == asked
+
+
+def test_v2_marks_are_those_of_the_group_alone(tmp_path: Path) -> None:
+    _write(
+        tmp_path / "g",
+        cpu__stat="usage_usec 7\nnr_periods 9\nnr_throttled 4\n",
+        pids__current="3\n",
+        pids__max="20\n",
+        pids__events="max 9\n",
+        memory__high="50331648\n",
+        memory__swap__events="high 0\nmax 2\nfail 5\n",
+        io__stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n7:1 rbytes=10\n",
+    )
+    group = v2.V2(tmp_path)
+    marks = group.marks("g")
+    assert (marks.cpu_ns, marks.throttled_periods, marks.forks_refused, marks.swap_at_max) == (7000, 4, 9, 2)
+    assert (marks.memory_at_max, marks.memory_at_high, marks.memory_high_bytes) == (0, 0, 0)
+    _write(tmp_path / "g", pids__events__local="max 1\n", memory__events__local="low 0\nhigh 5\nmax 6\noom 0\n")
+    marks = group.marks("g")
+    assert (marks.forks_refused, marks.memory_at_max, marks.memory_at_high, marks.memory_high_bytes) == (
+        1,
+        6,
+        5,
+        48 << 20,
+    )
+    assert group.devices("g") == {"8:0": (1, 2, 3, 4), "7:1": (10, 0, 0, 0)}
+
+
+def test_v1_marks_and_devices(tmp_path: Path) -> None:
+    group = _v1(tmp_path)
+    _write(tmp_path / "cpu/g", cpu__stat="nr_periods 9\nnr_throttled 4\n")
+    _write(tmp_path / "memory/g", memory__failcnt="6\n", memory__memsw__failcnt="2\n")
+    _write(tmp_path / "pids/g", pids__events="max 9\n", pids__max="20\n", pids__current="3\n")
+    _write(
+        tmp_path / "blkio/g",
+        blkio__throttle__io_service_bytes_recursive="8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3\n",
+        blkio__throttle__io_serviced_recursive="8:0 Read 3\n8:0 Write 4\nTotal 7\n",
+    )
+    marks = group.marks("g")
+    assert (marks.throttled_periods, marks.memory_at_max, marks.swap_at_max, marks.forks_refused) == (4, 6, 2, 9)
+    assert group.devices("g") == {"8:0": (1, 2, 3, 4)}
+
+
+def test_a_file_that_is_read_in_pieces_is_read_to_its_end(tmp_path: Path) -> None:
+    text = "0123456789abcde\n" * 10_000
+    _write(tmp_path, long=text)
+    assert files.read(tmp_path / "long") == text and files.read(tmp_path / "none") == ""

@@ -23,16 +23,7 @@ from runtime.network.book import Book, Seat, Wanted
 from runtime.network.firewall import Names, Pin, Port
 from runtime.network.lingering import Lingering
 from runtime.network.links import mac_of
-from runtime.network.model import (
-    DEFAULT_NETWORK,
-    Counters,
-    Endpoint,
-    Leftovers,
-    Network,
-    PortBinding,
-    Queue,
-    Sandbox,
-)
+from runtime.network.model import DEFAULT_NETWORK, Counters, Endpoint, Leftovers, Network, PortBinding, Queue, Sandbox
 from runtime.network.namespaces import Namespace
 from runtime.network.ports import HeldPorts
 from runtime.network.reconcile import reconcile
@@ -311,14 +302,8 @@ class Networks:
         """Counters of all endpoints by endpoint id, in one pass over the kernel (0.9 ms for 100)."""
         everyone = tuple(self._book.everyone())
         found, queues = self._wiring.counters(queues=any(endpoint.rate_in_bps for endpoint in everyone))
-        samples = {}
-        for endpoint in everyone:
-            index = self._indexes.get(endpoint.host_link, 0)
-            received, sent, drops = found.get(index, (0, 0, 0))
-            queue = queues.get(index)
-            drops += queue.drops if queue else 0
-            samples[endpoint.id] = Counters(sent, received, drops, queue)  # what the host sends the container receives
-        return samples
+        indexes = {endpoint.id: self._indexes.get(endpoint.host_link, 0) for endpoint in everyone}
+        return {key: _counters(found.get(i, (0, 0, 0)), queues.get(i)) for key, i in indexes.items()}
 
     async def outgoing(self, endpoint: Endpoint) -> Queue | None:
         """The queue before what a container sends (0.3 ms); None when no rate holds it, or it is gone."""
@@ -401,3 +386,8 @@ class Networks:
         self._ports.free(endpoint.id)
         self._resolvers.changed(endpoint.network_id)
         self._indexes.pop(endpoint.host_link, None)
+
+
+def _counters(link: tuple[int, int, int], queue: Queue | None) -> Counters:
+    received, sent, drops = link  # of the host's end: what it sends the container receives
+    return Counters(sent, received, drops + (queue.drops if queue else 0), queue)

@@ -8,7 +8,6 @@ a child of that process, made when the group is there.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -296,7 +295,7 @@ def _fork_helper(spec: Spec, init_pid: int, gate: socket.socket, ahead: stage.Pl
             if not order:
                 return
             bundle = Path(os.fsdecode(order))
-            wanted = Spec.parse(json.loads((bundle / CONFIG).read_bytes()))
+            wanted = Spec.read(bundle / CONFIG)
             for pipe in complete:
                 _await_complete(pipe, theirs)
             plan = RootPlan.read(bundle / ROOT) if (bundle / ROOT).exists() else None

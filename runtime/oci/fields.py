@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import types
 import typing
 from collections.abc import Callable
@@ -26,6 +28,8 @@ def json_name(field: dataclasses.Field[Any]) -> str:
     return head + "".join(word.title() for word in rest)
 
 
+_LEAST, _GREATEST = -(2**63), 2**64 - 1  # int64 and uint64 are the widest numbers of the specification
+
 type Decoder = Callable[[Any], Any]
 
 
@@ -40,6 +44,14 @@ class _Wrong(Exception):
     def below(self, part: str) -> Self:
         self.path = part + self.path
         return self
+
+
+def loads(data: bytes, name: str) -> Any:
+    """The value of a JSON text; raises SpecFault with the file's `name`."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SpecFault(f"{name} is no JSON that can be read: {error}.") from error
 
 
 def decode[T](kind: type[T], data: Any, where: str) -> T:
@@ -110,9 +122,21 @@ def _tuple_of(decoder: Decoder) -> Decoder:
     return make
 
 
+def _plain_text(text: str) -> bool:
+    """Whether a file's name or an argument can be this: no NUL, and no half of a pair of code units, which UTF-8 cannot hold.
+
+    Bytes that are no UTF-8 (PEP 383) pass: names of files may be such."""
+    if text.isascii():
+        return "\0" not in text
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _strings(data: Any) -> tuple[str, ...]:
     """The most of a configuration: lists of names, with nothing to say about any."""
-    if isinstance(data, list) and all([type(item) is str for item in data]) and "\0" not in "".join(data):  # noqa: C419
+    if isinstance(data, list) and all([type(item) is str for item in data]) and _plain_text("".join(data)):  # noqa: C419
         return tuple(data)
     found: tuple[str, ...] = _tuple_of(_decoder(str))(data)
     return found
@@ -121,6 +145,8 @@ def _strings(data: Any) -> tuple[str, ...]:
 def _texts(data: Any) -> dict[str, str]:
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
         raise _Wrong("is not an object of strings")
+    if not _plain_text("".join((*data, *data.values()))):
+        raise _Wrong("has a NUL byte, or half a character")
     return dict(data)
 
 
@@ -128,6 +154,8 @@ def _table_of(decoder: Decoder) -> Decoder:
     def make(data: Any) -> Any:
         if not isinstance(data, dict):
             raise _Wrong(f"is {type(data).__name__}, not an object")
+        if not _plain_text("".join(data)):
+            raise _Wrong("has a name with a NUL byte, or half a character")
         found = {}
         for key, item in data.items():
             try:
@@ -143,25 +171,34 @@ def _scalar_of(kind: type[Any]) -> Decoder:
     def make(data: Any) -> Any:
         if type(data) is not kind:
             raise _Wrong(f"is {type(data).__name__}, not {kind.__name__}")
-        if kind is str and "\0" in data:
-            raise _Wrong("has a NUL byte")
+        if kind is str and not _plain_text(data):
+            raise _Wrong("has a NUL byte, or half a character")
+        if kind is int and not _LEAST <= data <= _GREATEST:
+            raise _Wrong(f"is {str(data)[:40]}, which 64 bits cannot hold")
         return data
 
     return make
 
 
 def encode(value: Any) -> dict[str, Any]:
-    """A dataclass as a JSON object; None and empty tuples, objects and texts are left out (they decode to the same)."""
+    """A dataclass as a JSON object. None is left out, and empty tuples, objects and texts where they are the default."""
     return {
         key: _plain(item)
-        for name, key in _names(typing.cast(Any, type(value)))
-        if (item := getattr(value, name)) is not None and item != () and item != {} and item != ""
+        for name, key, default in _names(typing.cast(Any, type(value)))
+        if (item := getattr(value, name)) is not None and (item not in _EMPTY or item != default)
     }
 
 
+_EMPTY: tuple[Any, ...] = ((), {}, "")
+
+
 @cache
-def _names(kind: type[Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((field.name, json_name(field)) for field in dataclasses.fields(kind))
+def _names(kind: type[Any]) -> tuple[tuple[str, str, Any], ...]:
+    """Name, OCI name and default of each field."""
+    return tuple(
+        (field.name, json_name(field), part.default() if part.default else None)
+        for field, part in zip(dataclasses.fields(kind), parts(kind), strict=True)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,6 @@ numbers of docs/architecture and of lifecycle.py; a failure travels up as `Faile
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from dataclasses import field
@@ -175,7 +174,7 @@ def _take_order(work: _Work) -> tuple[Spec, program.Streams]:
         raise _Gone
     config, stdout, stderr, *rest = fds
     with os.fdopen(config, "rb") as file:
-        spec = Spec.parse(json.loads(file.read()))
+        spec = Spec.decode(file.read())
     stdin = rest.pop(0) if order.stdin else -1
     work.order = order
     if order.gate:

@@ -7,9 +7,13 @@ from dataclasses import replace
 from runtime.kernel.cgroups import UNLIMITED, DeviceRate, DeviceRule, Resources
 from runtime.kernel.loop import LOOP_MAJOR
 from runtime.oci import limitfiles
-from runtime.oci.spec_resources import NO_DEVICE, BlockIO, LinuxResources
+from runtime.oci.fields import SpecFault
+from runtime.oci.spec_resources import NO_DEVICE, BlockIO, DeviceRuleSpec, LinuxResources
 
 DEFAULT_SHARES = 1024
+ANY = -1  # as a device's number
+_KINDS = ("a", "b", "c")
+_MAX_NUMBER = 2**31 - 1  # the kernel's own are below 2**20
 
 
 def resources_of(spec: LinuxResources, version: int = 0) -> Resources:
@@ -19,9 +23,7 @@ def resources_of(spec: LinuxResources, version: int = 0) -> Resources:
     """
     memory, cpu = spec.memory, spec.cpu
     found = Resources(
-        devices=tuple(
-            DeviceRule(allow=d.allow, kind=d.type, major=d.major, minor=d.minor, access=d.access) for d in spec.devices
-        ),
+        devices=tuple(_rule(device) for device in spec.devices),
         io=tuple(r for r in _rates(spec.block_io) if (r.major, r.minor) != NO_DEVICE),
         pids=None if spec.pids is None else (spec.pids.limit if spec.pids.limit > 0 else UNLIMITED),
         oom_group=True,
@@ -40,6 +42,18 @@ def resources_of(spec: LinuxResources, version: int = 0) -> Resources:
     if cpu and (cpu.cpus or cpu.mems):
         found = replace(found, cpuset_cpus=cpu.cpus, cpuset_mems=cpu.mems)
     return found
+
+
+def _rule(d: DeviceRuleSpec) -> DeviceRule:
+    if d.type not in _KINDS or not d.access or set(d.access) - set("rwm"):
+        raise SpecFault(
+            f"linux.resources.devices has type {d.type[:40]!r} and access {d.access[:40]!r}.",
+            f"Types are {', '.join(_KINDS)}; access is some of rwm.",
+        )
+    major, minor = (None if number == ANY else number for number in (d.major, d.minor))
+    if not all(0 <= number <= _MAX_NUMBER for number in (major or 0, minor or 0)):
+        raise SpecFault(f"linux.resources.devices has {major}:{minor}.", "Give numbers of a device, -1 for any.")
+    return DeviceRule(allow=d.allow, kind=d.type, major=major, minor=minor, access=d.access)
 
 
 def _rates(io: BlockIO | None) -> tuple[DeviceRate, ...]:

@@ -21,6 +21,7 @@ from runtime.kernel.cgroups.v1 import CONTROLLERS, V1
 from runtime.kernel.cgroups.v2 import V2
 from runtime.kernel.syscalls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from runtime.oci import copyup, mountoptions
+from runtime.oci.fields import SpecFault
 from runtime.oci.mountoptions import MountOptions
 from runtime.oci.spec import Device, Mount, Spec
 
@@ -317,10 +318,15 @@ def has_number(device: Device) -> bool:
 
 
 def node(device: Device) -> Node:
-    """The node of a device with numbers."""
+    """The node of a device with numbers; raises SpecFault for what is no device."""
+    major, minor = device.major or 0, device.minor or 0
+    if device.type not in _KINDS or not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
+        raise SpecFault(
+            f"linux.devices has {device.path[:200]} of type {device.type[:40]!r}, {major}:{minor}.",
+            f"Types are {', '.join(_KINDS)}; the kernel has majors of 12 bits and minors of 20.",
+        )
     mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
-    number = os.makedev(device.major or 0, device.minor or 0)
-    return Node(device.path, _KINDS[device.type], number, mode, device.uid, device.gid)
+    return Node(device.path, _KINDS[device.type], os.makedev(major, minor), mode, device.uid, device.gid)
 
 
 def lends_sysfs(spec: Spec) -> bool:

@@ -53,10 +53,10 @@ def cpus(text: str) -> set[int]:
     """The CPUs of a list like "0-3,7"; raises SpecFault."""
     found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise SpecFault(f"{text!r} is no list of CPUs.", "Give one like 0-3,7.")
-        found |= set(range(int(first), int(last or first) + 1))
+        ends = part.strip().split("-")
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 6 for end in ends):
+            raise SpecFault(f"{text[:80]!r} is no list of CPUs.", "Give one like 0-3,7.")
+        found |= set(range(int(ends[0]), int(ends[-1]) + 1))
     return found
 
 

@@ -149,6 +149,8 @@ def _condition(arg: SeccompArg) -> seccomp.Condition:
     op = arg.op.removeprefix("SCMP_CMP_")
     if not 0 <= arg.index <= 5 or f"SCMP_CMP_{op}" not in OPERATORS:
         raise RuntimeFault(f"The seccomp condition {arg.op} on argument {arg.index} is not supported.")
+    if min(arg.value, arg.value_two) < 0:
+        raise SpecFault("A seccomp condition has a negative value.", "Give it as an unsigned number of 64 bits.")
     if op == "MASKED_EQ":
         return seccomp.Condition(arg.index, op, arg.value_two, arg.value)
     return seccomp.Condition(arg.index, op, arg.value)

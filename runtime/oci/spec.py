@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from runtime.dataclass import dataclass
-from runtime.oci.fields import decode, encode
+from runtime.oci.fields import decode, encode, loads
 from runtime.oci.spec_resources import LinuxResources
+from runtime.oci.state import CONFIG
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -311,9 +312,14 @@ class Spec:
         return decode(cls, data, "config")
 
     @classmethod
+    def decode(cls, data: bytes, name: str = CONFIG) -> Self:
+        """From the bytes of the file `name`; raises SpecFault, also for what is no JSON."""
+        return cls.parse(loads(data, name))
+
+    @classmethod
     def read(cls, path: Path) -> Self:
         """From a `config.json`."""
-        return cls.parse(json.loads(path.read_bytes()))
+        return cls.decode(path.read_bytes(), str(path))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values under the specification's names; what is None or empty is left out."""

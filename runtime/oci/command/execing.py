@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from runtime.oci.command.log import Log
 from runtime.oci.command.making import further
 from runtime.oci.command.store import CommandFault, Store
 from runtime.oci.crew import await_ready, end
-from runtime.oci.fields import decode
+from runtime.oci.fields import decode, loads
 from runtime.oci.program import Streams
 from runtime.oci.spec import Capabilities, Process, Spec, User
 
@@ -61,7 +60,7 @@ def _group(own: str, wanted: list[str]) -> str:
 
 def _wanted(spec: Spec, options: argparse.Namespace) -> Process:
     if options.process:
-        return decode(Process, json.loads(options.process.read_bytes()), "process")
+        return decode(Process, loads(options.process.read_bytes(), str(options.process)), "process")
     if not options.args:
         raise CommandFault("No program is named.", "Give it after the id, or --process FILE.")
     own = spec.process

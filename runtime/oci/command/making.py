@@ -73,8 +73,6 @@ def load(options: argparse.Namespace) -> Spec:
         raise CommandFault(
             f"There is no {path}.", "Name the bundle with --bundle; `spec` writes an example."
         ) from error
-    except ValueError as error:
-        raise CommandFault(f"{path} is no JSON: {error}.") from error
     mounts = tuple(
         replace(mount, source=str(bundle / mount.source)) if mount.source and mountplan.is_bind(mount) else mount
         for mount in spec.mounts

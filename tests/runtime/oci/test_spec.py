@@ -11,11 +11,20 @@ from pathlib import Path
 import pytest
 
 from runtime.kernel.cgroups import UNLIMITED, DeviceRate
-from runtime.oci import launcher, lifecycle, limits, mountplan, users
+from runtime.oci import launcher, lifecycle, limits, mountplan, scheduling, seccomp_profile, users
 from runtime.oci.default import Options, default
 from runtime.oci.fields import SpecFault
-from runtime.oci.spec import IdMapping, Mount, NetDevice, Spec
-from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
+from runtime.oci.spec import Device, IdMapping, Mount, NetDevice, Seccomp, SeccompArg, SeccompSyscall, Spec
+from runtime.oci.spec_resources import (
+    NO_DEVICE,
+    BlockIO,
+    Cpu,
+    DeviceRuleSpec,
+    LinuxResources,
+    Memory,
+    Pids,
+    ThrottleDevice,
+)
 
 OPTIONS = Options(args=("sh",), hostname="h" * 80, cgroups_path="top/t/a/i", id_base=200_000, user="app")
 
@@ -170,3 +179,36 @@ def test_the_launcher_loads_only_what_monitors_need() -> None:
     ).stdout.split()
     unwanted = {"asyncio", "logging", "ssl", "pyroute2", "aiohttp", "threading", "http", "email", "hashlib"}
     assert not unwanted & set(loaded)
+
+
+@pytest.mark.parametrize("change", [{"type": "x"}, {"access": "rx"}, {"access": "", "type": "c"}, {"major": -2}])
+def test_a_device_rule_that_is_none_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(SpecFault, match=r"linux\.resources\.devices"):
+        limits.resources_of(LinuxResources(devices=(DeviceRuleSpec(**{"allow": True, "access": "r"} | change),)))  # type: ignore[arg-type]
+
+
+def test_minus_one_in_a_device_rule_is_any() -> None:
+    (rule,) = limits.resources_of(
+        LinuxResources(devices=(DeviceRuleSpec(allow=True, type="c", major=-1, minor=3),))
+    ).devices
+    assert (rule.major, rule.minor) == (None, 3)
+
+
+@pytest.mark.parametrize("device", [("x", 1, 1), ("c", 1 << 12, 0), ("b", 7, -1)])
+def test_a_device_that_is_none_is_refused(device: tuple[str, int, int]) -> None:
+    kind, major, minor = device
+    with pytest.raises(SpecFault, match=r"linux\.devices has /dev/x"):
+        mountplan.node(Device(type=kind, path="/dev/x", major=major, minor=minor))
+
+
+@pytest.mark.parametrize("text", ["0-99999999999", "²", "1-", "-1", ",", "a"])
+def test_what_is_no_list_of_cpus_is_refused(text: str) -> None:
+    with pytest.raises(SpecFault, match="no list of CPUs"):
+        scheduling.cpus(text)
+
+
+def test_a_negative_value_of_a_seccomp_condition_is_refused() -> None:
+    arg = SeccompArg(index=0, value=-1, op="SCMP_CMP_EQ")
+    entry = SeccompSyscall(names=("mkdir",), action="SCMP_ACT_ALLOW", args=(arg,))
+    with pytest.raises(SpecFault, match="negative"):
+        seccomp_profile.program(Seccomp(default_action="SCMP_ACT_ERRNO", syscalls=(entry,)))

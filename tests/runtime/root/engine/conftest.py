@@ -108,7 +108,8 @@ def eventually[T](look: Callable[[], T | None], what: str, patience_s: float = P
 class Engine:
     """The daemon as a process, and ways to talk to it."""
 
-    def __init__(self, state: Path, *flags: str) -> None:
+    def __init__(self, state: Path, *flags: str, program: tuple[str, ...] = ("-m", "runtime.engine")) -> None:
+        self.program = program
         self.state = state
         self.socket = state / "engine.sock"
         self.flags = flags
@@ -122,8 +123,7 @@ class Engine:
     def start(self) -> None:
         command = [
             sys.executable,
-            "-m",
-            "runtime.engine",
+            *self.program,
             "--state",
             str(self.state),
             "--subnet-pool",
@@ -222,9 +222,11 @@ def engine(archive: bytes) -> Iterator[Engine]:
 
 
 @contextmanager
-def running(archive: bytes, state: Path, *flags: str) -> Iterator[Engine]:
-    """An engine with busybox in `state`, which goes with it."""
-    engine = Engine(state, "--max-disk", str(1 << 30), *flags)
+def running(
+    archive: bytes, state: Path, *flags: str, program: tuple[str, ...] = ("-m", "runtime.engine")
+) -> Iterator[Engine]:
+    """An engine with busybox in `state`, which goes with it. `program` is what its interpreter is told to run."""
+    engine = Engine(state, "--max-disk", str(1 << 30), *flags, program=program)
     engine.start()
     try:
         code, body = engine.call("POST", "/images/load?quiet=1", archive)

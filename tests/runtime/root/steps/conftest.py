@@ -174,7 +174,7 @@ def stage() -> Iterator[Stage]:
     board = state / "board"
     program = ("-c", PROGRAM.format(str(board)))
     try:
-        with running(busybox_archive(), state, program) as engine:
+        with running(busybox_archive(), state, program=program) as engine:
             made = Stage(engine, Board(board))
             yield made
             if engine.process is None:

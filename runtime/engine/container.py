@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.engine.errors import Conflict, Invalid, NotFound
+from runtime.engine.healthcheck import Health
 from runtime.engine.records import Life, Record
 from runtime.engine.state import State
 from runtime.kernel.process import ProcessRef
@@ -81,6 +82,8 @@ class Container:
         self.attaching: list[Attaching] = []
         self.restart_task: asyncio.Task[None] | None = None
         self.watch_task: asyncio.Task[None] | None = None
+        self.health: Health | None = None  # None without a check
+        self.health_task: asyncio.Task[None] | None = None
         self.cgroup = ""
         self.oom_note = ""
 

@@ -147,7 +147,7 @@ class Containers:
         with container.writing:
             if container.folder.exists():
                 container.folder.rename(gone)  # from here on a restart finishes what is begun here
-        await self._lifecycle.leave_network(container)
+        await self._lifecycle.joining.leave(container)
         await asyncio.to_thread(remove_remains, core, container.id, gone)
         core.ids.give_back(container.record.id_base)
         core.registry.discard(container)

@@ -26,6 +26,7 @@ from runtime.engine.idranges import IdRanges
 from runtime.engine.leftovers import Found, find
 from runtime.engine.lifecycle import Lifecycle
 from runtime.engine.limits import Limits
+from runtime.engine.probing import Probing
 from runtime.engine.stats import Stats
 from runtime.engine.supervise import Supervisor
 from runtime.engine.watch import Watcher
@@ -49,8 +50,8 @@ class Engine:
         self.lifecycle = Lifecycle(core)
         self.limits = Limits(core)
         self.containers = Containers(core, self.lifecycle, self.limits)
-        self.supervisor = Supervisor(core, self.lifecycle, self.containers)
         self.execs = Execs(core)
+        self.supervisor = Supervisor(core, self.lifecycle, self.containers, Probing(core, self.execs))
         self.stats = Stats(core)
         self.alarms = Alarms(core, self.stats, self.limits)
         self._over = asyncio.Event()

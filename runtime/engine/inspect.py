@@ -7,6 +7,7 @@ from typing import Any
 from runtime.engine.bundle import capabilities, hostname
 from runtime.engine.container import Container
 from runtime.engine.filters import Filters
+from runtime.engine.healthcheck import NONE, STARTING
 from runtime.engine.lifecycle import pid_of
 from runtime.engine.request import HostConfig
 from runtime.engine.resources import to_docker
@@ -39,7 +40,7 @@ def status_words(container: Container) -> str:
     life = container.life
     match container.state:
         case State.RUNNING:
-            return f"Up {ago(life.started_ns)}"
+            return f"Up {ago(life.started_ns)}{_health_words(container)}"
         case State.PAUSED:
             return f"Up {ago(life.started_ns)} (Paused)"
         case State.RESTARTING:
@@ -50,6 +51,11 @@ def status_words(container: Container) -> str:
             return "Removal In Progress"
         case _:
             return container.state.value.capitalize()
+
+
+def _health_words(container: Container) -> str:
+    status = container.health.status if container.health else ""
+    return f" ({'health: ' if status == STARTING else ''}{status})" if status else ""
 
 
 def state(container: Container) -> dict[str, Any]:
@@ -68,6 +74,7 @@ def state(container: Container) -> dict[str, Any]:
         "StartedAt": rfc3339(life.started_ns),
         "FinishedAt": rfc3339(life.finished_ns) if life.finished_ns else ZERO_TIME,
         "Moorage": {"sentence": life.sentence},
+        **({"Health": container.health.to_docker()} if container.health else {}),
     }
 
 
@@ -141,7 +148,7 @@ def config(container: Container) -> dict[str, Any]:
         "StdinOnce": c.stdin_once,
         "Env": list(p.env),
         "Cmd": list(c.cmd) if c.cmd is not None else None,
-        "Healthcheck": c.healthcheck,
+        "Healthcheck": p.health.to_docker() if p.health else None,
         "Image": c.image,
         "Volumes": {v: {} for v in c.volumes} or None,
         "WorkingDir": p.cwd,
@@ -318,5 +325,5 @@ def matches(container: Container, filters: Filters, endpoints: tuple[Endpoint, .
         )
         and filters.exact("network", *names)
         and (exited or not filters.get("exited"))
-        and filters.exact("health", "none")
+        and filters.exact("health", container.health.status if container.health else NONE)
     )

@@ -13,12 +13,10 @@ from runtime.engine import bundle
 from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
-from runtime.engine.parking import REST_S, Berth, Parking
-from runtime.engine.request import PortBinding
+from runtime.engine.joining import Joining, host_resolv
+from runtime.engine.parking import REST_S, Parking
 from runtime.engine.state import State
 from runtime.errors import RuntimeFault
-from runtime.network.model import DEFAULT_NETWORK, Endpoint, Sandbox
-from runtime.network.model import PortBinding as Published
 from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
 from runtime.oci.state import EXIT, STATE
 from runtime.oci.state import State as OciState
@@ -49,6 +47,14 @@ def signal_number(text: str) -> int:
         raise Invalid(f"Invalid signal: {text[:32]}.") from error
 
 
+def stop_signal(container: Container) -> int:
+    """The signal it is asked by to end; SIGTERM where its image names none that exists."""
+    try:
+        return signal_number(container.record.process.stop_signal)
+    except Invalid:
+        return signal.SIGTERM
+
+
 async def both[A, B](first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
     """Both results; when one fails, it is raised once the other has ended too, so that what it made can be undone."""
     one, other = asyncio.ensure_future(first), asyncio.ensure_future(second)
@@ -63,6 +69,7 @@ class Lifecycle:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.parking = Parking(core)
+        self.joining = Joining(core, self.parking)
         self.on_running: Callable[[Container], None] = lambda container: None
         self.on_failed = self._ignore
 
@@ -78,7 +85,7 @@ class Lifecycle:
             if not container.state.can_start:
                 raise Conflict(f"cannot start a container that is {container.state}.", "Wait until it is removed.")
             container.life.stopped_by_user = False
-            container.life.restarts = 0
+            container.life.restarts = container.life.failures = 0
             await self.make(container)
 
     async def make(self, container: Container) -> None:
@@ -110,12 +117,12 @@ class Lifecycle:
     async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
         """Processes set to work as soon as the specification is written; storage and network are made beside them."""
         core, record = self._core, container.record
-        undo.push_async_callback(self.leave_network, container)
+        undo.push_async_callback(self.joining.leave, container)
         undo.callback(self.parking.fill, REST_S)
         berth = None
         if record.host.network_mode != "host" and core.networks.sandbox(record.id) is None:
             berth = self.parking.berth(record.id_base)
-        sandbox = await self._sandbox(container, berth)
+        sandbox = await self.joining.sandbox(container, berth)
         spec = bundle.make_spec(
             record,
             root=core.cgroup_root,
@@ -128,7 +135,7 @@ class Lifecycle:
             (container.folder / name).unlink(missing_ok=True)
         underway = await core.launcher.begin(self.launch_request(container, berth.crew if berth else ""))
         undo.push_async_callback(underway.abandon)
-        endpoint, plan = await both(self._connect(container, sandbox), self._prepare_root(container))
+        endpoint, plan = await both(self.joining.connect(container, sandbox), self._prepare_root(container))
         resolv = core.networks.resolv_conf(record.id) if endpoint else "" if sandbox else host_resolv()
         bundle.write_host_files(container.folder, record, address=endpoint.address if endpoint else "", resolv=resolv)
         plan.write(container.folder / "root.json")
@@ -179,45 +186,6 @@ class Lifecycle:
             await launched.abandon()
             raise
 
-    async def _sandbox(self, container: Container, berth: Berth | None) -> Sandbox | None:
-        """The container's sandbox; what a restart left standing is used again. None on the host's network."""
-        if container.record.host.network_mode == "host":
-            return None
-        return self._core.networks.sandbox(container.id) or await self.parking.sandbox(container.id, berth)
-
-    async def _connect(self, container: Container, sandbox: Sandbox | None) -> Endpoint | None:
-        """The container's endpoint, with the address it has where it was left standing. None without a network."""
-        core, record = self._core, container.record
-        mode = record.host.network_mode
-        if sandbox is None or mode == "none":
-            return None
-        kept = core.networks.endpoints(record.id)
-        if kept:
-            return kept[0]
-        resources = record.host.resources
-        endpoint = await core.networks.connect(
-            sandbox,
-            DEFAULT_NETWORK if mode == "default" else mode,
-            address=record.endpoint.ip or None,
-            aliases=(record.name, record.id[:12], *record.endpoint.aliases),
-            rate_in_bps=resources.rate_in,
-            rate_out_bps=resources.rate_out,
-        )
-        bindings = list(published(record.host.ports))
-        if record.host.publish_all:
-            taken = {(b.container_port, b.protocol) for b in bindings}
-            for text in record.process.exposed_ports:
-                port, _, protocol = text.partition("/")
-                if (int(port), protocol) not in taken:
-                    bindings.append(Published(container_port=int(port), protocol="udp" if protocol == "udp" else "tcp"))
-        return await core.networks.publish(endpoint, bindings) if bindings else endpoint
-
-    async def leave_network(self, container: Container) -> None:
-        """Give the sandbox back, with addresses, names and ports."""
-        sandbox = self._core.networks.sandbox(container.id)
-        if sandbox:
-            await self._core.networks.remove_sandbox(sandbox)
-
     async def _failed(self, container: Container, error: Exception) -> None:
         life = container.life
         life.state = State.CREATED if not life.started_ns else State.EXITED
@@ -250,8 +218,10 @@ class Lifecycle:
         if container.state.is_live:
             await self._end_by(container, signal.SIGKILL, 0)
 
-    async def stop(self, container: Container, timeout_s: int | None = None) -> None:
-        """Ask by the container's stop signal, then kill after `timeout_s` (-1: never). Raises NotModified when it is stopped."""
+    async def stop(self, container: Container, timeout_s: int | None = None, text: str = "") -> None:
+        """Ask by a signal, else the container's stop signal, then kill after `timeout_s` (-1: never). Raises NotModified when it is
+        stopped, Invalid for a bad signal."""
+        number = signal_number(text) if text else stop_signal(container)
         was_waiting = container.state is State.RESTARTING
         self._cancel_restart(container)
         if was_waiting:
@@ -260,6 +230,7 @@ class Lifecycle:
                     container.life.state = State.EXITED
                     container.life.stopped_by_user = True
                     self._core.save(container)
+                    await self.joining.leave(container)
                     container.exits.fire(Ended(container.life.exit_code))
                     return
         if not container.state.is_live:
@@ -271,7 +242,7 @@ class Lifecycle:
             timeout_s = STOP_TIMEOUT_S if own is None else own
         container.life.stopped_by_user = True
         self._core.save(container)
-        await self._end_by(container, signal_number(container.record.process.stop_signal), timeout_s)
+        await self._end_by(container, number, timeout_s)
         self._core.emit(container, "stop")
 
     async def _end_by(self, container: Container, signum: int, timeout_s: int) -> None:
@@ -294,10 +265,10 @@ class Lifecycle:
             "A process in uninterruptible sleep holds it; look for a hanging disk.",
         )
 
-    async def restart(self, container: Container, timeout_s: int | None = None) -> None:
+    async def restart(self, container: Container, timeout_s: int | None = None, text: str = "") -> None:
         """Stop, then start."""
         with suppress(NotModified):
-            await self.stop(container, timeout_s)
+            await self.stop(container, timeout_s, text)
         await self.start(container)
         self._core.emit(container, "restart")
 
@@ -306,7 +277,7 @@ class Lifecycle:
         number = signal_number(text or "KILL")
         if not container.state.is_live:
             raise Conflict(f"cannot kill container: {container.name}: container {container.id} is not running.")
-        if number in (signal.SIGKILL, signal_number(container.record.process.stop_signal)):
+        if number in (signal.SIGKILL, stop_signal(container)):
             container.life.stopped_by_user = True
         self._send(container, number)
         self._core.emit(container, "kill", signal=str(number))
@@ -346,19 +317,6 @@ def log_options(container: Container) -> LogOptions:
     return LogOptions(rate_bps=resources.log_rate, total_bytes=resources.log_size)
 
 
-def published(ports: tuple[PortBinding, ...]) -> list[Published]:
-    """Port bindings in the network's words."""
-    return [
-        Published(
-            container_port=p.port,
-            host_port=p.host_port,
-            host_address=p.host_ip or "0.0.0.0",
-            protocol="udp" if p.protocol == "udp" else "tcp",
-        )
-        for p in ports
-    ]
-
-
 def exit_code_of(error: Exception) -> int:
     """Docker's exit status of a start that failed: 127 not found, 126 not to be executed, else 128."""
     number = error.errno if isinstance(error, StartFailed) else 0
@@ -375,15 +333,6 @@ def start_sentence(args: tuple[str, ...], error: StartFailed) -> str:
     if "exec" in error.step:
         return f'exec: "{args[0][:200]}": {reason}'
     return f"{error.step}: {error.text}"
-
-
-def host_resolv() -> str:
-    """The host's own resolver configuration, for containers on its network."""
-    try:
-        with open("/etc/resolv.conf", encoding="utf-8") as file:  # noqa: PTH123
-            return file.read(65_536)
-    except OSError:
-        return ""
 
 
 def pid_of(container: Container) -> int:

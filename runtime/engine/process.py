@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runtime.engine.errors import Invalid
+from runtime.engine.healthcheck import merged
 from runtime.engine.records import Process
 from runtime.engine.request import ContainerConfig
 from runtime.images.format import ImageConfig
@@ -30,6 +31,8 @@ def merge(config: ContainerConfig, image: ImageConfig, hostname: str) -> Process
         stop_signal=config.stop_signal or image.stop_signal or "SIGTERM",
         labels={**image.labels, **config.labels},
         exposed_ports=tuple(ports),
+        health=merged(config.healthcheck, image.healthcheck),
+        shell=image.shell,
     )
 
 

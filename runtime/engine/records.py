@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runtime.engine.request import ContainerConfig, EndpointConfig, HostConfig
+from runtime.engine.healthcheck import Check
+from runtime.engine.request import ContainerConfig, EndpointConfig, HostConfig, PortBinding
 from runtime.engine.state import State
 from runtime.kernel.process import write_atomic
 
@@ -29,11 +30,23 @@ class Process:
     stop_signal: str
     labels: dict[str, str]
     exposed_ports: tuple[str, ...]
+    health: Check | None = None
+    shell: tuple[str, ...] = ()  # the image's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where a container was last reached: its address, and its published ports as they really were."""
+
+    address: str = ""
+    ports: tuple[PortBinding, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Life:
-    """How the container is and was: the part of a record that changes. Times in nanoseconds since 1970, 0 is never."""
+    """How the container is and was: the part of a record that changes. Times in nanoseconds since 1970, 0 is never.
+
+    `failures` counts the short runs in a row, `due_ns` is when the next start by the restart policy is to be."""
 
     state: State = State.CREATED
     started_ns: int = 0
@@ -43,7 +56,11 @@ class Life:
     error: str = ""
     sentence: str = ""
     restarts: int = 0
+    failures: int = 0
+    due_ns: int = 0
     stopped_by_user: bool = False
+    health: str = ""
+    seat: Seat = field(default_factory=Seat)
 
 
 @dataclass(slots=True, kw_only=True)

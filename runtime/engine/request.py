@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from runtime.engine.errors import Forbidden, Invalid, Unsupported
 from runtime.engine.fields import Fields
+from runtime.engine.healthcheck import Check, parse_check
 from runtime.engine.resources import Resources, checked, parse_resources
 from runtime.engine.units import parse_size
 from runtime.kernel.capabilities import NAMES
@@ -39,7 +39,7 @@ class ContainerConfig:
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
     stop_timeout_s: int | None = None
-    healthcheck: dict[str, Any] | None = None
+    healthcheck: Check | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +209,6 @@ def _config(f: Fields) -> ContainerConfig:
         if not entry.partition("=")[0]:
             raise Invalid("An entry of Env has no name before '='.")
     timeout = f.integer("StopTimeout", low=-1, high=86_400) if "StopTimeout" in f else None
-    health = f.object("Healthcheck").data if "Healthcheck" in f else None
     return ContainerConfig(
         image=image,
         hostname=f.text("Hostname", limit=64),
@@ -227,7 +226,7 @@ def _config(f: Fields) -> ContainerConfig:
         volumes=tuple(_absolute(v, "Volumes") for v in f.keys("Volumes")),
         stop_signal=f.text("StopSignal", limit=32),
         stop_timeout_s=timeout,
-        healthcheck=dict(health) if health else None,
+        healthcheck=parse_check(f.object("Healthcheck")) if "Healthcheck" in f else None,
     )
 
 

@@ -31,3 +31,8 @@ def survives_engine(policy: RestartPolicy, *, code: int, restarts: int, stopped_
         return True
     delay = restart_delay_s(policy, code=code, restarts=restarts, stopped_by_user=stopped_by_user, ran_s=0, failures=0)
     return delay is not None
+
+
+def left_s(due_ns: int, now_ns: int) -> float:
+    """Seconds of a wait that began under an earlier engine; a clock that was set meanwhile makes it no longer than the longest."""
+    return min(LONGEST_DELAY_S, max(0.0, (due_ns - now_ns) / 1e9))

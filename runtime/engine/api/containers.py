@@ -38,8 +38,6 @@ def warnings(container: Container) -> list[str]:
         found.append("Init is not offered yet: the program is process 1 of its container and reaps for itself.")
     if config.volumes:
         found.append("Volumes are folders of the writable layer and go with the container.")
-    if config.healthcheck:
-        found.append("Health checks are not run by the engine yet.")
     return found
 
 

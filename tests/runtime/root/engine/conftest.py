@@ -36,8 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.root)
 
 
-def busybox_archive(tag: str = "busybox:latest") -> bytes:
-    """A `docker save` archive of the distribution's static busybox with all its applets, root its user, sh its command."""
+def busybox_archive(tag: str = "busybox:latest", **config: Any) -> bytes:
+    """A `docker save` archive of the distribution's static busybox with all its applets, root its user, sh its command.
+
+    `config` is laid over the image's own."""
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     layer = io.BytesIO()
@@ -56,18 +58,18 @@ def busybox_archive(tag: str = "busybox:latest") -> bytes:
                 info.type, info.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(info)
     data = layer.getvalue()
-    config = json.dumps(
+    text = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"], "Labels": {"from": "image"}},
+            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"], "Labels": {"from": "image"}} | config,
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}"]},
         }
     ).encode()
-    name = f"{hashlib.sha256(config).hexdigest()}.json"
+    name = f"{hashlib.sha256(text).hexdigest()}.json"
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        _add(tar, name, config)
+        _add(tar, name, text)
         _add(tar, "layer.tar", data)
         _add(tar, "manifest.json", json.dumps([{"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).encode())
     return archive.getvalue()

@@ -93,6 +93,16 @@ def test_the_restart_policy_holds_over_an_engine_that_was_away(engine: Engine) -
     assert engine.status("rests") == "exited"
 
 
+def test_what_an_exec_left_while_no_engine_ran_is_swept(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "host", "busybox", "sleep", "600")
+    folder = engine.containers / engine.inspect("host")["Id"] / "exec"
+    engine.docker("exec", "-d", "host", "sleep", "1")
+    crash(engine)
+    eventually(lambda: list(folder.glob("*.json")), "the exec's end")
+    engine.start()
+    assert not folder.exists() and engine.docker("exec", "host", "echo", "here") == "here\n"
+
+
 def test_sigterm_leaves_containers_running(engine: Engine) -> None:
     engine.docker("run", "-d", "--name", "stays", "busybox", "sleep", "600")
     pid = engine.inspect("stays")["State"]["Pid"]

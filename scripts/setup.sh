@@ -13,7 +13,8 @@ wanted='haproxy	haproxy	the way in to portal and apps
 nft	nftables	firewall and address translation of app networks
 ip	iproute2	looking at links when something is wrong
 mkfs.ext4	e2fsprogs	writable layers of a fixed size
-setpriv	util-linux	ends children with their parent'
+setpriv	util-linux	ends children with their parent
+tini-static	tini	process 1 of containers that are started with --init'
 if [ "$kind" = dev ]; then
     wanted="$wanted
 chromium	chromium	browser tests

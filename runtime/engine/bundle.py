@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from runtime.engine import tini
 from runtime.engine.records import Record
 from runtime.engine.resources import CPU_PERIOD_US, Resources
 from runtime.kernel.capabilities import NAMES
@@ -136,8 +137,9 @@ def capabilities(record: Record) -> tuple[str, ...]:
     return tuple(sorted((set(DEFAULT_CAPABILITIES) - full(record.host.cap_drop)) | full(record.host.cap_add)))
 
 
-def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, device: StoreDevice) -> Spec:
-    """The OCI configuration of a container about to start."""
+def make_spec(record: Record, *, root: str, home: Path, netns: Path | None, device: StoreDevice) -> Spec:
+    """The OCI configuration of a container about to start, of the engine whose files lie in `home`. Raises Invalid."""
+    folder = home / "containers" / record.id
     host, process = record.host, record.process
     binds = [
         Mount(destination=f"/etc/{name}", type="bind", source=str(folder / name), options=("bind", "rprivate"))
@@ -151,8 +153,10 @@ def make_spec(record: Record, *, root: str, folder: Path, netns: Path | None, de
         binds.append(
             Mount(destination=target, type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "noexec", *given))
         )
+    if host.init:
+        binds.append(tini.mount(home))
     options = Options(
-        args=process.args,
+        args=tini.before(process.args) if host.init else process.args,
         hostname=hostname(record),
         cgroups_path=cgroup_path(root, record),
         id_base=record.id_base,

@@ -126,7 +126,7 @@ class Lifecycle:
         spec = bundle.make_spec(
             record,
             root=core.cgroup_root,
-            folder=container.folder,
+            home=core.config.home,
             netns=sandbox.path if sandbox else None,
             device=core.device,
         )

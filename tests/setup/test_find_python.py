@@ -109,7 +109,8 @@ def test_setup_installs_python3_venv_and_says_why(machine: Machine) -> None:
     machine.put_python(but=BARE)
     for name, script in {
         "id": "echo 0", "mktemp": f'echo "{machine.home}/log"', "apt-get": f'echo "$*" >>"{machine.home}/asked"', "haproxy": "",
-        "nft": "", "ip": "", "mkfs.ext4": "", "setpriv": "", "rm": "", "dirname": "echo scripts", "sha256sum": "", "cut": "", "sh": 'exec /bin/sh "$@"',
+        "nft": "", "ip": "", "mkfs.ext4": "", "setpriv": "", "tini-static": "",
+        "rm": "", "dirname": "echo scripts", "sha256sum": "", "cut": "", "sh": 'exec /bin/sh "$@"',
     }.items():  # fmt: skip
         machine.put(name, script)
     done = machine.run("setup.sh", "up")

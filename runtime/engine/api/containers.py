@@ -34,8 +34,6 @@ def _unheld(call: Call, container: Container) -> list[str]:
 def warnings(container: Container) -> list[str]:
     """What was asked for, is not done, and does not keep the container from running."""
     config, found = container.record.config, []
-    if container.record.host.init:
-        found.append("Init is not offered yet: the program is process 1 of its container and reaps for itself.")
     if config.volumes:
         found.append("Volumes are folders of the writable layer and go with the container.")
     return found

@@ -9,11 +9,12 @@ import shutil
 import time
 from pathlib import Path
 
+from runtime.engine import tini
 from runtime.engine.bundle import hostname
 from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, Forbidden, Invalid
-from runtime.engine.lifecycle import Lifecycle
+from runtime.engine.lifecycle import Lifecycle, signal_number
 from runtime.engine.limits import Limits
 from runtime.engine.process import merge
 from runtime.engine.records import Record, save
@@ -86,6 +87,10 @@ class Containers:
                 core.networks.get(host.network_mode)
             except NoSuchNetwork as error:  # not 404: clients take that for a missing image and pull it
                 raise Invalid(f"network {host.network_mode} not found.", "Create it first.") from error
+        if request.config.stop_signal:
+            signal_number(request.config.stop_signal)
+        if host.init:
+            tini.provided(core.config.home)
         if host.resources.disk_size > core.config.max_disk:
             raise Invalid(
                 f"StorageOpt.size is {host.resources.disk_size} bytes; the largest here is {core.config.max_disk}.",
@@ -152,7 +157,8 @@ class Containers:
         core.ids.give_back(container.record.id_base)
         core.registry.discard(container)
         core.emit(container, "destroy")
-        container.removals.fire(Ended(container.life.exit_code))
+        for signal in (container.exits, container.removals):  # who waits for a next exit would wait for ever
+            signal.fire(Ended(container.life.exit_code))
         await self._leave_groups(container.record.host.cgroup_parent)
 
     async def _leave_groups(self, parent: str) -> None:

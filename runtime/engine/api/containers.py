@@ -89,13 +89,13 @@ def _timeout(call: Call) -> int | None:
 
 async def stop(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/stop."""
-    await call.engine.lifecycle.stop(_named(call), _timeout(call))
+    await call.engine.lifecycle.stop(_named(call), _timeout(call), call.text("signal"))
     return nothing()
 
 
 async def restart(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/restart."""
-    await call.engine.lifecycle.restart(_named(call), _timeout(call))
+    await call.engine.lifecycle.restart(_named(call), _timeout(call), call.text("signal"))
     return nothing()
 
 

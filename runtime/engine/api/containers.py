@@ -11,7 +11,7 @@ from runtime.engine.api.call import Call, Handler, answer, nothing
 from runtime.engine.container import Container
 from runtime.engine.errors import Invalid
 from runtime.engine.request import parse_create
-from runtime.engine.top import table
+from runtime.engine.top import columns, table
 
 
 def _named(call: Call) -> Container:
@@ -138,9 +138,9 @@ async def update(call: Call) -> web.StreamResponse:
 
 async def top(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/top."""
-    container = _named(call)
+    container, titles = _named(call), columns(call.text("ps_args"))
     pids = await asyncio.to_thread(call.engine.core.cgroups.pids, container.cgroup) if container.state.is_live else []
-    return answer(await asyncio.to_thread(table, container, pids))
+    return answer(await asyncio.to_thread(table, container, pids, titles))
 
 
 async def prune(call: Call) -> web.StreamResponse:

@@ -207,6 +207,22 @@ def test_names_and_filters_of_ps(engine: Engine, cli: str) -> None:
     assert engine.docker("ps", "-q", cli=cli) == ""
 
 
+def test_top_shows_the_processes_as_ps_would(engine: Engine, cli: str) -> None:
+    engine.docker("run", "-dt", "-u", "1000", "--name", "seen", "busybox", "sh", "-c", "sleep 600; true", cli=cli)
+    eventually(lambda: engine.docker("top", "seen", "-o", "args").count("sleep 600") == 2, "the shell's child")
+    title, shell, sleep = engine.docker("top", "seen", cli=cli).splitlines()
+    pid = str(engine.inspect("seen")["State"]["Pid"])
+    assert title.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    assert (
+        shell.split()[:2] == ["1000", pid] and shell.split()[5] == "pts/0" and shell.endswith("sh -c sleep 600; true")
+    )
+    assert sleep.split()[2] == pid and sleep.endswith("sleep 600")
+    rows = [line.split() for line in engine.docker("top", "seen", "-o", "pid,stat,comm", cli=cli).splitlines()]
+    assert rows == [["PID", "STAT", "COMM"], [pid, "S", "sh"], [sleep.split()[1], "S", "sleep"]]
+    assert "USER" in engine.docker("top", "seen", "aux", cli=cli)
+    assert "not known here" in engine.docker("top", "seen", "-o", "pid,nosuch", cli=cli, code=1)
+
+
 @pytest.mark.parametrize(("policy", "code", "restarts"), [("on-failure:2", 1, 2), ("on-failure", 0, 0), ("no", 1, 0)])
 def test_restart_policies_are_kept(engine: Engine, policy: str, code: int, restarts: int) -> None:
     engine.docker("run", "-d", "--name", "policy", "--restart", policy, "busybox", "sh", "-c", f"echo run; exit {code}")

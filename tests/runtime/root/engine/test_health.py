@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runtime.kernel.process import start_ticks
 from tests.runtime.root.engine.conftest import Engine, busybox_archive, eventually
 
 QUICK = ("--health-interval", "100ms")
@@ -135,9 +135,9 @@ def test_the_next_engine_knows_how_it_was_and_looks_on(engine: Engine) -> None:
 def test_a_probe_ends_with_its_engine(engine: Engine) -> None:
     run(engine, "--health-cmd", "sleep 987; true", "--health-timeout", "10m", *QUICK)
     rows = eventually(lambda: [r for r in engine.docker("top", "checked").splitlines() if "sleep 987" in r], "a probe")
-    pids = [row.split()[1] for row in rows]
+    pids = [int(row.split()[1]) for row in rows]
     engine.end(signal.SIGKILL)
-    eventually(lambda: not any(Path("/proc", pid).exists() for pid in pids), "the probe's end")
+    eventually(lambda: not any(start_ticks(pid) for pid in pids), "the probe's end")  # process 1 here reaps nobody
     engine.start()
     assert engine.status("checked") == "running"
 

@@ -15,11 +15,15 @@ from scripts.trial import Trial, platform
 from tests.e2e.browser import Portal, chromium
 
 
+ROOM = {"apps": 100, "instances": 200, "cpu_millicores": 40_000, "memory_bytes": 64 << 30}  # for all tests' apps
+
+
 @pytest.fixture(scope="session")
 def platform_running(request: pytest.FixtureRequest) -> Iterator[Trial]:
     """The platform, with the password this fixture chose; its logs are printed when a test failed."""
     with platform(MOORAGE_ADMIN_PASSWORD="a-long-test-password") as trial:
         trial.password = "a-long-test-password"
+        assert trial.call("PUT", "/api/v1/teams/admin/quota", ROOM)[0] == 200
         yield trial
         if request.session.testsfailed:
             print("\n".join(log_ends(trial)))

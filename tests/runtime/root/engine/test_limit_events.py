@@ -127,7 +127,6 @@ def test_kills_that_follow_each_other_are_told_together(engine: Engine) -> None:
 FULL = "head -c {kept} /dev/zero > /dev/shm/kept; head -c 60000000 /dev/zero > /file; while :; do cat /file /dev/shm/kept > /dev/null; done"
 
 
-@pytest.mark.vm
 def test_memory_that_is_full_is_told_before_anything_is_killed(engine: Engine) -> None:
     with limit_events(engine) as events:
         command = ["sh", "-c", FULL.format(kept=118 * MB)]

@@ -4,8 +4,11 @@ import { duration } from "./figures.js";
 
 const last = new Map();
 
+// A part that is on its way was made before this hint, and takes its element and what waits there along: the hint comes after it.
+const loading = () => document.querySelector('.htmx-request[hx-trigger^="changed"]') !== null;
+
 function tell(what) {
-  const wait = (last.get(what) ?? 0) + 120 - Date.now();
+  const wait = Math.max((last.get(what) ?? 0) + 120 - Date.now(), loading() ? 50 : 0);
   if (wait > 0) {
     if (!last.has(`${what}?`)) last.set(`${what}?`, setTimeout(() => { last.delete(`${what}?`); tell(what); }, wait));
     return;

@@ -14,7 +14,6 @@ from scripts.state import PYTHON, ROOT
 from scripts.trial import Trial, platform
 from tests.e2e.browser import Portal, chromium
 
-
 ROOM = {"apps": 100, "instances": 200, "cpu_millicores": 40_000, "memory_bytes": 64 << 30}  # for all tests' apps
 
 

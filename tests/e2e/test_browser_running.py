@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from scripts.trial import Trial
 from tests.e2e.browser import LIVE_MS, Portal
@@ -120,6 +120,31 @@ def test_what_changes_before_a_page_listens_is_seen_all_the_same(
         portal.page.goto(f"{platform.url}/apps/early/")
         expect(portal.page.locator(ROWS)).to_have_text(["release 1, draining"], timeout=LIVE_MS)
         expect(portal.page.locator(HEAD)).to_have_text("Stopped")
+
+
+def test_a_part_that_was_made_before_a_hint_does_not_swallow_it(
+    portal: Portal, platform: Trial, demo_archive: Path
+) -> None:
+    instance = live(platform, "stale", demo_archive)
+    made: list[str] = []
+
+    def slowly(route: Route) -> None:
+        answer = route.fetch()
+        if not made:
+            deadline = time.monotonic() + WITHIN_S
+            while [row["state"] for row in platform.call("GET", "/api/v1/apps/stale/instances")[1]] != ["draining"]:
+                assert time.monotonic() < deadline
+            time.sleep(1)  # of a slow network: the hint overtakes it
+        made.append(answer.text())
+        route.fulfill(response=answer)
+
+    portal.open_tab("stale")
+    expect(portal.page.locator(HEAD)).to_have_text("Live")
+    portal.page.route(re.compile("/part/instances"), slowly)
+    with held_request(platform, "stale", instance):
+        assert platform.call("POST", "/api/v1/apps/stale/stop")[0] in (200, 202, 204)
+        expect(portal.page.locator(ROWS)).to_have_text(["release 1, draining"], timeout=LIVE_MS)
+    assert "healthy" in made[0]
 
 
 def test_start_and_restart_show_each_state_and_the_address_answers(

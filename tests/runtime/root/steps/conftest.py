@@ -163,7 +163,8 @@ class Stage:
         self.says_the_truth()
         code, said = self.engine.call("DELETE", f"/containers/{NAME}?force=1")
         assert code == 204, said
-        assert self.state() == {} and self.leftovers() == {}
+        assert self.state() == {}
+        eventually(lambda: not self.leftovers(), "the end of what is left over", patience_s=KNOWN_S)
 
 
 @pytest.fixture(scope="module")

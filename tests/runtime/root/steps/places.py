@@ -103,15 +103,16 @@ def engine(path: str) -> None:
     from runtime.engine import bundle, containers, supervise
     from runtime.engine import lifecycle as life
     from runtime.engine.idranges import IdRanges
+    from runtime.engine.joining import Joining
     from runtime.oci.client import Launched, LauncherClient, Underway
 
     board = Board(path)
     launcher.BOOT = _BOOT.format(path)
     for owner, name, place in (
-        (life.Lifecycle, "_sandbox", "engine: network"),
+        (Joining, "sandbox", "engine: network"),
         (bundle, "write_config", "engine: specification"),
         (LauncherClient, "begin", "engine: launch"),
-        (life.Lifecycle, "_connect", "engine: endpoint"),
+        (Joining, "connect", "engine: endpoint"),
         (life.Lifecycle, "_prepare_root", "engine: storage"),
         (bundle, "write_host_files", "engine: files"),
         (Underway, "complete", "engine: complete"),
@@ -120,7 +121,7 @@ def engine(path: str) -> None:
         (life.Lifecycle, "_send", "engine: kill"),
         (supervise.Supervisor, "ended", "engine: end"),
         (containers.Containers, "discard", "engine: record"),
-        (life.Lifecycle, "leave_network", "engine: leave"),
+        (Joining, "leave", "engine: leave"),
         (containers, "remove_remains", "engine: remains"),
         (IdRanges, "give_back", "engine: ids"),
     ):

@@ -9,11 +9,12 @@ from tests.runtime.root.steps.conftest import NAME, Stage
 
 pytestmark = [pytest.mark.root]
 
-CASES = [
-    *((place, who, False) for place in places.OF_MAKER for who in ("maker", "monitor", "launcher", "engine")),
-    *((place, who, True) for place in places.OF_GATHER for who in ("maker", "monitor", "launcher", "engine")),
-    *((place, who, False) for place in places.OF_HELPER for who in ("helper", "maker", "monitor", "engine")),
-    *((place, who, False) for place in places.OF_INIT for who in ("init", "monitor", "engine")),
+CASES = [  # who carries a step out, who waits for it, and the engine where its end finds another state of things
+    *((place, who, False) for place in places.OF_MAKER for who in ("maker", "monitor", "engine")),
+    *((place, who, True) for place in places.OF_GATHER for who in ("maker", "monitor")),
+    *((place, who, False) for place in places.OF_HELPER for who in ("helper", "maker", "monitor")),
+    *((place, who, False) for place in places.OF_INIT for who in ("init", "monitor")),
+    *((place, "engine", False) for place in ("helper: mounts", "init: 3 root", "init: 5 exec")),
     *((place, who, False) for place in places.OF_LAUNCHER for who in ("launcher", "engine")),
     *((place, who, False) for place in places.OF_MONITOR for who in ("monitor", "launcher", "engine")),
     *((place, who, False) for place in places.OF_ENGINE for who in ("launcher", "engine")),

@@ -16,7 +16,12 @@ pytestmark = [pytest.mark.root]
 
 SEEN = places.OF_END[places.OF_END.index("monitor: clients") :]  # from here on the exit record is on disk
 KILLED = 128 + signal.SIGKILL
-AFTER_THE_END = places.OF_REMOVAL[1:]
+BY_ITSELF = ("engine: end", "engine: record", "engine: leave")  # after these it is one removal like another
+ENDS = [
+    *((place, "monitor") for place in places.OF_END),
+    *((place, "engine") for place in ("monitor: drain", "monitor: write", "monitor: cgroup")),
+    ("monitor: drain", "launcher"),
+]
 
 
 def running(stage: Stage, **host: object) -> None:
@@ -27,8 +32,7 @@ def running(stage: Stage, **host: object) -> None:
     assert code == 204, said
 
 
-@pytest.mark.parametrize("who", ["monitor", "engine", "launcher"])
-@pytest.mark.parametrize("place", places.OF_END)
+@pytest.mark.parametrize(("place", "who"), ENDS)
 def test_who_is_killed_while_a_container_ends_costs_no_exit_code_that_was_seen(
     stage: Stage, place: str, who: str
 ) -> None:
@@ -58,7 +62,7 @@ def test_an_engine_killed_while_it_removes_finishes_later_or_has_not_begun(stage
     stage.starts_and_goes()
 
 
-@pytest.mark.parametrize("place", AFTER_THE_END)
+@pytest.mark.parametrize("place", BY_ITSELF)
 def test_a_container_that_goes_by_itself_goes_though_the_engine_is_killed_meanwhile(stage: Stage, place: str) -> None:
     running(stage, AutoRemove=True)
     stage.kill_at(place, "engine", "POST", f"/containers/{NAME}/kill")

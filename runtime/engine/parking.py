@@ -26,6 +26,7 @@ class Berth:
     sandbox: Parked
     id_base: int
     since: float
+    launcher: int | None  # the pid of the one that holds it
 
 
 class Parking:
@@ -63,10 +64,17 @@ class Parking:
 
     def fill(self, delay_s: float = 0) -> None:
         """Make what is missing, beside everything else."""
+        self._forget_dead()
         if not self._closed and not self._filling and self._lacks():
             if self._berth is None:
                 self._core.ids.prepare()  # what is created before the crew is there is still for it
             self._filling = self._core.spawn(self._fill(delay_s), "park sandboxes")
+
+    def _forget_dead(self) -> None:
+        """A launcher that was killed took its crew along."""
+        if self._berth and self._berth.launcher != self._core.launcher.pid:
+            self._ready.append(self._berth.sandbox)
+            self._berth = None
 
     def _lacks(self) -> bool:
         return self._berth is None or len(self._ready) < PARKED
@@ -86,8 +94,13 @@ class Parking:
 
     async def _park(self) -> None:
         core, sandbox = self._core, self._ready.popleft()
+        try:
+            await core.launcher.start()
+        except BaseException:
+            self._ready.append(sandbox)
+            raise
         self._made += 1
-        berth = Berth(str(self._made), sandbox, core.ids.prepare(), time.monotonic())
+        berth = Berth(str(self._made), sandbox, core.ids.prepare(), time.monotonic(), core.launcher.pid)
         self._berth = berth
         await core.launcher.park(berth.crew, sandbox.namespace.fd, berth.id_base)
 

@@ -19,7 +19,7 @@ from runtime.oci.ends import reap_orphan
 from runtime.oci.execution import EXEC_FOLDER
 from runtime.oci.handshake import StartFailed
 from runtime.oci.requests import ExecRequest, LaunchRequest, LogOptions
-from runtime.oci.state import EXIT, ExitRecord, State
+from runtime.oci.state import EXIT, STATE, ExitRecord, State
 
 __all__ = [
     "ExecRequest",
@@ -83,12 +83,10 @@ class Launched:
 
     async def _wait(self) -> ExitRecord:
         await _readable(self.monitor_pidfd)
-        record = ExitRecord.read(self._record.parent, self._record.name)
-        if record is not None:
-            return record
-        if self._record.name == EXIT:
+        if self._record.name == EXIT:  # a monitor killed after it wrote the record has left its groups
             return await asyncio.to_thread(reap_orphan, self._record.parent)
-        return ExitRecord(code=-1, unknown=True, reason="the exec's monitor was killed")
+        record = ExitRecord.read(self._record.parent, self._record.name)
+        return record or ExitRecord(code=-1, unknown=True, reason="the exec's monitor was killed")
 
     async def abandon(self) -> None:
         """Give up before the gate opened, or a `bound` exec at any time; all that was acquired is undone when this returns."""
@@ -99,6 +97,11 @@ class Launched:
 
     async def _gone(self) -> None:
         await _readable(self.monitor_pidfd)
+        bundle = self._record.parent
+        if self._record.name == EXIT and (bundle / STATE).exists():  # the monitor was killed before it had undone all
+            await asyncio.to_thread(reap_orphan, bundle)
+            for name in (STATE, EXIT):
+                (bundle / name).unlink(missing_ok=True)
         self.close()
 
     async def set_log(self, log: LogOptions) -> None:

@@ -81,13 +81,14 @@ def _wait_for_all() -> None:
 def park(gather: Callable[[], Crew | None] | None = None) -> Maker:
     """Fork a maker. `gather` is what it does while it waits; it may leave it with a crew."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monitor = os.getpid()
 
     def child() -> None:
         ours.close()
         crew = gather() if gather else None
         order, fds = handshake.receive_packet(theirs)
         if order:
-            _carry_out(theirs, order, fds, crew)
+            _carry_out(theirs, monitor, order, fds, crew)
         elif crew:
             crew.dismiss()
 
@@ -96,8 +97,8 @@ def park(gather: Callable[[], Crew | None] | None = None) -> Maker:
     return Maker(pid, ours)
 
 
-def _carry_out(monitor: socket.socket, order: bytes, fds: list[int], crew: Crew | None) -> None:
-    """In the maker: make the container, write its state, hand it over; or say what failed."""
+def _carry_out(sock: socket.socket, monitor: int, order: bytes, fds: list[int], crew: Crew | None) -> None:
+    """In the maker: make the container, write its state, hand it over to the `monitor` (a pid); or say what failed."""
     folder, attach, has_stdin, go = json.loads(order)
     control, stdout, stderr, *rest = fds
     bundle = Path(folder)
@@ -106,24 +107,25 @@ def _carry_out(monitor: socket.socket, order: bytes, fds: list[int], crew: Crew 
     def made(created: Created) -> None:
         message = handshake.Made(created.pid, created.cgroup, created.loop, tuple(created.notes), created.children)
         terminal = [created.terminal] if created.terminal >= 0 else []
-        handshake.send(monitor, message, [created.pidfd, created.gate.fileno(), *terminal])
+        handshake.send(sock, message, [created.pidfd, created.gate.fileno(), *terminal])
 
     try:
         with socket.socket(fileno=control) as other:
             create(
                 bundle, streams, other, complete=rest[0] if rest else -1, parked=crew, go=go,
-                record=lambda created: _write_state(bundle, created, attach), made=made,
+                record=lambda created: _write_state(bundle, monitor, created, attach), made=made,
             )  # fmt: skip
     except (OSError, ValueError, RuntimeFault) as error:
         (bundle / STATE).unlink(missing_ok=True)
         fault = RuntimeFault(str(error)) if isinstance(error, ValueError) else error
-        handshake.try_send(monitor, handshake.Failed.of("2 maker", fault))
+        handshake.try_send(sock, handshake.Failed.of("2 maker", fault))
 
 
-def _write_state(bundle: Path, created: Created, attach: str) -> None:
+def _write_state(bundle: Path, monitor: int, created: Created, attach: str) -> None:
+    """Raises ProcessLookupError when the monitor was killed: its successor as our parent is none."""
     State(
         id=bundle.name,
-        monitor=process.ProcessRef.of(os.getppid()),
+        monitor=process.ProcessRef.of(monitor),
         init=process.ProcessRef.of(created.pid),
         cgroup=created.cgroup,
         attach=attach,

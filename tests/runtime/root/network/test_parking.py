@@ -19,6 +19,11 @@ pytestmark = pytest.mark.root
 class Launcher:
     """Forks no crew: sandboxes are what this is about."""
 
+    pid = 1
+
+    async def start(self) -> None:
+        """It runs."""
+
     async def park(self, crew: str, netns: int, id_base: int) -> None:
         """As `LauncherClient.park`."""
 

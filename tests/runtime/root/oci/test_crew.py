@@ -40,9 +40,11 @@ from runtime.oci.client import LauncherClient, LaunchRequest, LogOptions
 
 async def main():
     bundle, client = Path(sys.argv[1]), LauncherClient()
-    await client.begin(LaunchRequest(id=bundle.name, bundle=bundle, attach=bundle / "attach.sock", log=LogOptions()))
+    request = LaunchRequest(id=bundle.name, bundle=bundle, attach=bundle / "attach.sock", log=LogOptions())
+    underway = await client.begin(request)
     print(client.pid, flush=True)
     await asyncio.sleep(60)
+    await underway.complete()
 
 asyncio.run(main())
 """

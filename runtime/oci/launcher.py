@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,8 +28,9 @@ from runtime.oci.state import STARTED
 
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.oci.launcher import main; main(int(sys.argv[2]))"
 READY = b"ready"
-_BALLAST: list[bytes] = []
-_BALLAST_OBJECTS = 200
+_BALLAST: list[object] = []
+_POOL_BYTES, _POOL_HEADER_BYTES = 16 << 10, 48  # of the interpreter's allocator (Include/internal/pycore_obmalloc.h)
+_SMALL_BYTES = 512  # what is larger comes from the C library
 _WARM_FOLDER = "/run/moorage-launcher-"  # below a folder that is root's alone
 
 
@@ -57,6 +59,7 @@ def main(fd: int) -> None:
     gc.collect()
     syscalls.immortalize()
     gc.freeze()
+    _fill_holes()
     engine.send(READY)
     parked: _Parked | None = None
     while True:
@@ -159,8 +162,7 @@ def _warm_up_spec() -> None:
 
 
 def _warm_up() -> None:
-    """Run what every monitor runs, so that its code is loaded and specialised here once, and fill half-used memory pools, so
-    that what a monitor allocates lies together."""
+    """Run what every monitor runs, so that its code is loaded and specialised here once."""
     _warm_up_spec()
     process.ProcessRef.of(os.getpid())
     folder = f"{_WARM_FOLDER}{os.getpid()}"
@@ -184,7 +186,20 @@ def _warm_up() -> None:
     log.close()
     pipes.close_theirs()
     _sweep()
-    _BALLAST.extend(bytes(size - 33) for size in range(48, 513, 16) for _ in range(_BALLAST_OBJECTS))
+
+
+def _fill_holes() -> None:
+    """Fill memory pools that are half used, so that what a monitor allocates lies together, on few pages of its own.
+
+    The first object of a pool tells that no other pool of its size had room. Sizes below are without the collector's header.
+    """
+    empty = sys.getsizeof(b"")
+    for size in range(16, _SMALL_BYTES + 1, 16):
+        for _ in range(_POOL_BYTES):
+            item = object() if size == 16 else complex(0, 1) if size == 32 else bytes(size - empty)
+            _BALLAST.append(item)
+            if id(item) % _POOL_BYTES == _POOL_HEADER_BYTES:
+                break
 
 
 def _sweep() -> None:

@@ -326,5 +326,7 @@ def immortalize() -> None:
         stack.extend(gc.get_referents(item))
         if isinstance(item, CodeType):  # which the collector does not look into
             stack.extend((item.co_consts, item.co_names))
+        elif isinstance(item, str):
+            hash(item)  # is kept in the object: now, not in each child
     for address in seen:
         immortal.from_address(address).value = 0xFFFFFFFF

@@ -31,6 +31,7 @@ READY = b"ready"
 _BALLAST: list[object] = []
 _POOL_BYTES, _POOL_HEADER_BYTES = 16 << 10, 48  # of the interpreter's allocator (Include/internal/pycore_obmalloc.h)
 _SMALL_BYTES = 512  # what is larger comes from the C library
+_WARM_RUNS = 8
 _WARM_FOLDER = "/run/moorage-launcher-"  # below a folder that is root's alone
 
 
@@ -162,11 +163,17 @@ def _warm_up_spec() -> None:
 
 
 def _warm_up() -> None:
-    """Run what every monitor runs, so that its code is loaded and specialised here once."""
+    """Run what every monitor runs, so that its code is loaded and specialised here once: what specialises writes into itself."""
     _warm_up_spec()
-    process.ProcessRef.of(os.getpid())
     folder = f"{_WARM_FOLDER}{os.getpid()}"
     Path(folder).mkdir(mode=0o700, exist_ok=True)
+    for _ in range(_WARM_RUNS):
+        _warm_up_session(folder)
+    _sweep()
+
+
+def _warm_up_session(folder: str) -> None:
+    process.ProcessRef.of(os.getpid())
     control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pipes = Pipes.make(stdin=False)
@@ -185,7 +192,8 @@ def _warm_up() -> None:
     session.finish_clients()
     log.close()
     pipes.close_theirs()
-    _sweep()
+    for end in (control, other, gate):
+        end.close()
 
 
 def _fill_holes() -> None:

@@ -99,7 +99,7 @@ def absent(*needs: str) -> dict[str, str]:
 
 def _is_here(program: str) -> bool:
     if program.startswith("/"):
-        return Path(program).exists()
+        return any(Path(place).exists() for place in program.split("|"))
     return shutil.which(program) is not None or Path("/usr/sbin", program).exists()
 
 

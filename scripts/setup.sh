@@ -11,13 +11,23 @@ fail() { echo "moorage: $*" >&2; exit 1; }
 # Only what is missing is installed. scripts/packages.tsv has a program, its package and the reason on each line.
 missing=''
 want() { say "$1 is missing ($2): installing it."; missing="$missing $1"; }
+# A program on PATH, or a path, or one of several as in /a/b|/c/b.
+is_here() {
+    case $1 in
+        *"|"*) is_here "${1%%"|"*}" || is_here "${1#*"|"}" ;;
+        /*) [ -e "$1" ] ;;
+        *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+# Of a|b the first that the distribution has, the last where it says nothing.
+offered() {
+    left=$1
+    while [ "$left" != "${left#*"|"}" ] && [ -z "$(apt-cache show "${left%%"|"*}" 2>/dev/null)" ]; do left=${left#*"|"}; done
+    echo "${left%%"|"*}"
+}
 while IFS='	' read -r needs program package why; do
     case $needs in up | "$kind") ;; *) continue ;; esac
-    case $program in
-        /*) [ -e "$program" ] && continue ;;
-        *) command -v "$program" >/dev/null 2>&1 && continue ;;
-    esac
-    want "$package" "$why"
+    is_here "$program" || want "$package" "$why"
 done <scripts/packages.tsv
 if [ ! -x .venv/bin/python ] && why=$(sh scripts/find_python.sh venv) && [ -n "$why" ]; then
     want python3-venv "$why"
@@ -25,8 +35,14 @@ fi
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || fail "these packages are missing and apt-get is not here to install them:$missing"
     log=$(mktemp)
-    # shellcheck disable=SC2086
-    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >"$log" 2>&1; then
+    install() {
+        apt-get update -qq || return 1
+        packages=''
+        for name in $missing; do packages="$packages $(offered "$name")"; done
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+    }
+    if ! install >"$log" 2>&1; then
         tail -n 15 "$log" >&2
         fail "installing$missing failed, see above; install them by hand and run this again."
     fi

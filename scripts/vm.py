@@ -3,7 +3,7 @@
 The guest's root file system is this machine's, made writable by an overlay that is thrown away, so the checkout, its
 virtual environment and every installed tool are there at the same paths. The command's output comes on stdout, its
 exit code is ours (124 after the time-out, 125 if the guest could not run it). `$MOORAGE_TEST_STATE` in the guest is an
-ext4 file system on a loop device. Needs root and Debian packages; `--install` installs those that are missing.
+ext4 file system on a loop device. Needs root, and Debian packages that `make setup-dev` installs.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = {
-    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
-    "qemu-system-common": "/usr/lib/qemu/virtiofsd",
-    "linux-image-cloud-amd64": "/boot/vmlinuz-*-cloud-amd64",
-    "busybox-static": "/usr/bin/busybox",
-    "kmod": "/usr/sbin/modprobe",
+PROGRAMS = {
+    "qemu": ("/usr/bin/qemu-system-x86_64",),
+    "virtiofsd": ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"),  # since Debian 13 a package of its own
+    "kernel": ("/boot/vmlinuz-*-cloud-amd64",),
+    "busybox": ("/usr/bin/busybox",),
+    "modprobe": ("/usr/sbin/modprobe",),
 }
 BOOT_MODULES = ("virtio_pci", "virtiofs", "overlay")
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "PYTEST_ADDOPTS", "PYTHONPATH", "VIRTUAL_ENV")
@@ -46,10 +46,12 @@ class Guest:
     timeout_s: float
 
 
-def missing_packages() -> list[str]:
-    """Debian packages of which a needed file is absent."""
-    root = Path("/")
-    return [name for name, path in PACKAGES.items() if not any(root.glob(path.lstrip("/")))]
+def program(name: str, root: Path = Path("/")) -> str:
+    """Where a program of PROGRAMS is; raises SystemExit with the way out where it is missing."""
+    for place in PROGRAMS[name]:
+        if found := sorted(root.glob(place.lstrip("/"))):
+            return str(found[-1])
+    raise SystemExit(f"vm: there is no {' or '.join(PROGRAMS[name])}: run make setup-dev, which installs it.")
 
 
 def newest_kernel() -> tuple[str, Path]:
@@ -122,7 +124,7 @@ def root_read_only() -> Iterator[Path]:
 @contextlib.contextmanager
 def virtiofsd(socket: Path, source: Path, log: Path, *options: str) -> Iterator[None]:
     """A file server for one share of the guest, for as long as the block lasts."""
-    command = ["setpriv", "--pdeathsig", "KILL", "/usr/lib/qemu/virtiofsd", f"--socket-path={socket}"]
+    command = ["setpriv", "--pdeathsig", "KILL", program("virtiofsd"), f"--socket-path={socket}"]
     # Without CAP_SYS_RESOURCE raising the limit of open files, its default, fails.
     command += ["-o", f"source={source}", "-o", "sandbox=chroot", "--rlimit-nofile=0", *options]
     with log.open("ab") as sink:
@@ -192,19 +194,8 @@ def _output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def _packages_ready(*, install: bool) -> bool:
-    missing = missing_packages()
-    if missing and install:
-        print(f"vm: installing {', '.join(missing)}", file=sys.stderr)
-        subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", *missing], check=True, stdout=sys.stderr)
-        missing = missing_packages()
-    if missing:
-        print(f"vm: missing packages: {' '.join(missing)}. Install them, or call with --install.", file=sys.stderr)
-    return not missing
-
-
 def main() -> int:
-    """Read the command line, check packages, run."""
+    """Read the command line, check programs, run."""
     parser = argparse.ArgumentParser(prog="scripts/vm.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--timeout", type=float, default=1800, metavar="SECONDS", help="for boot and command, default 1800"
@@ -213,14 +204,13 @@ def main() -> int:
         "--memory", type=int, default=3072, metavar="MIB", help="half of it may become disk, default 3072"
     )
     parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--install", action="store_true", help="install missing Debian packages")
     parser.add_argument("command", nargs="+", help="after --")
     args = parser.parse_args()
     if os.geteuid() != 0:
         print("vm: needs root for mounts; call it with sudo.", file=sys.stderr)
         return GUEST_FAILED
-    if not _packages_ready(install=args.install):
-        return GUEST_FAILED
+    for name in PROGRAMS:
+        program(name)
     return run(Guest(tuple(args.command), Path.cwd(), args.memory, args.cpus, args.timeout))
 
 

@@ -24,7 +24,9 @@ class Machine:
         for name in ("find_python.sh", "setup.sh"):
             shutil.copy(ROOT / "scripts" / name, self.checkout / "scripts")
         table = (ROOT / "scripts/packages.tsv").read_text()
-        (self.checkout / "scripts/packages.tsv").write_text(table.replace("\t/", f"\t{folder}/"))
+        (self.checkout / "scripts/packages.tsv").write_text(
+            table.replace("\t/", f"\t{folder}/").replace("|/", f"|{folder}/")
+        )
 
     def put(self, name: str, script: str) -> Path:
         """A program of this name on PATH."""
@@ -51,7 +53,8 @@ class Machine:
         return [Row(*line.split("\t")) for line in lines if not line.startswith("#")]
 
     def install(self, program: str) -> None:
-        """A program of the table, on PATH or where its path says."""
+        """A program of the table, on PATH or where its path (the last, of several) says."""
+        program = program.rpartition("|")[2]
         if program.startswith("/"):
             Path(program).mkdir(parents=True)
         else:

@@ -31,7 +31,7 @@ def test_the_one_package_that_is_missing_is_named_with_its_reason_and_installed(
     row = ROWS[number]
     assert done.stdout == f"moorage: {row.package} is missing ({row.why}): installing it.\n"
     assert (done.returncode, done.stderr) == (0, "")
-    assert ready.asked() == ["update -qq", INSTALL + row.package]
+    assert ready.asked() == ["update -qq", INSTALL + row.package.rpartition("|")[2]]
 
 
 @pytest.mark.parametrize(("kind", "needs"), [("up", {"up"}), ("dev", {"up", "dev"})])
@@ -43,8 +43,28 @@ def test_a_bare_machine_gets_what_is_wanted_for_this_alone_in_one_call(
     assert done.stdout.splitlines() == [
         f"moorage: {row.package} is missing ({row.why}): installing it." for row in wanted
     ]
-    assert ready.asked() == ["update -qq", INSTALL + " ".join(row.package for row in wanted)]
+    assert ready.asked() == ["update -qq", INSTALL + " ".join(row.package.rpartition("|")[2] for row in wanted)]
     assert {row.needs for row in wanted} == needs
+
+
+def test_of_two_packages_the_one_that_the_distribution_has_is_installed(ready: Machine) -> None:
+    row = next(row for row in ready.rows() if "|" in row.package)
+    for other in ready.rows():
+        if other != row:
+            ready.install(other.program)
+    newer, _, older = row.package.partition("|")
+    ready.put("apt-cache", f'[ "$2" != {newer} ] || echo "Package: {newer}"')
+    assert ready.run("setup.sh", "dev").returncode == 0
+    ready.put("apt-cache", "exit 100")
+    assert ready.run("setup.sh", "dev").returncode == 0
+    assert ready.asked() == ["update -qq", INSTALL + newer, "update -qq", INSTALL + older]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_program_is_here_in_each_place_where_distributions_put_it(ready: Machine, place: int) -> None:
+    for row in ready.rows():
+        ready.install(row.program.split("|")[place if "|" in row.program else 0])
+    assert ready.run("setup.sh", "dev").stdout == ""
 
 
 def test_a_machine_that_has_all_asks_for_nothing(ready: Machine) -> None:
@@ -90,8 +110,9 @@ def test_each_package_is_one_of_the_distributions() -> None:
 def unknown_packages() -> list[str]:
     """Packages of the table, and python3-venv, that the index has no version of (none is installed either)."""
     names = [*(row.package for row in ROWS), "python3-venv"]
-    said = subprocess.run(["apt-cache", "policy", *names], capture_output=True, text=True, check=True).stdout
-    return [name for name in names if not re.search(rf"^{name}:\n.*\n  Candidate: \d", said, re.MULTILINE)]
+    each = [one for name in names for one in name.split("|")]
+    said = subprocess.run(["apt-cache", "policy", *each], capture_output=True, text=True, check=True).stdout
+    return [name for name in names if not re.search(rf"^({name}):\n.*\n  Candidate: \d", said, re.MULTILINE)]
 
 
 def test_each_package_brings_its_program() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from scripts import vm
 
 
@@ -25,3 +27,12 @@ def test_words_of_the_command_stay_words(tmp_path: Path) -> None:
     vm.fill_out_folder(tmp_path, guest)
     said = subprocess.run(["bash", tmp_path / "command"], check=True, capture_output=True, text=True).stdout
     assert said == "two words\n$HOME\n"
+
+
+@pytest.mark.parametrize("place", ["usr/libexec/virtiofsd", "usr/lib/qemu/virtiofsd"])
+def test_virtiofsd_is_found_where_each_distribution_has_it(place: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"there is no /usr/libexec/virtiofsd or .*: run make setup-dev"):
+        vm.program("virtiofsd", tmp_path)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).touch()
+    assert vm.program("virtiofsd", tmp_path) == str(tmp_path / place)

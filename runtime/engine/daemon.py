@@ -92,6 +92,7 @@ class Engine:
         engine.limits.load()
         await engine.limits.restore()
         await engine.supervisor.adopt_all()
+        engine.execs.adopt()
         engine.alarms.open()
         engine.lifecycle.parking.fill()
         return engine

@@ -9,14 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.engine import execrecords
 from runtime.engine.container import Container
 from runtime.engine.core import Core
 from runtime.engine.detachkeys import parse_keys
 from runtime.engine.errors import Conflict, Forbidden, Invalid, NotFound
+from runtime.engine.execrecords import ExecRecord
 from runtime.engine.fields import Fields
 from runtime.engine.lifecycle import exit_code_of, start_sentence
 from runtime.engine.process import environment
-from runtime.oci.client import ExecRequest, Launched, StartFailed
+from runtime.kernel.process import ProcessRef
+from runtime.oci.client import ExecRequest, Launched, StartFailed, adopt_exec
+from runtime.oci.execution import end as end_of_exec
 
 KEPT = 256  # ended execs that `inspect` still answers for
 
@@ -175,10 +179,16 @@ class Execs:
         launched = found.launched
         if launched is None:
             raise Conflict(f"exec {found.id[:12]} was not opened.")
+        if not found.probe:
+            with suppress(
+                OSError
+            ):  # it has ended meanwhile, or the disk is full: then the next engine will not know of it
+                _record(found, launched).write(found.container.folder)
         try:
             await launched.release()
         except StartFailed as error:
             launched.close()
+            execrecords.forget(found.container.folder, found.id)
             raise self._failed(found, error) from error
         found.running, found.pid = True, launched.init_pid
         self._emit(found, f"exec_start: {' '.join(found.args)}"[:512])
@@ -197,8 +207,30 @@ class Execs:
         found.launched = None
         found.exit_code, found.running = end.code, False
         found.done.set()
-        await asyncio.to_thread((found.container.folder / "exec" / f"{found.id}.json").unlink, missing_ok=True)
+        await asyncio.to_thread(execrecords.forget, found.container.folder, found.id)
         self._emit(found, "exec_die", exitCode=str(end.code))
+
+    def adopt(self) -> None:
+        """Take on what an earlier engine let run: those that run still are watched, the end of the others is read."""
+        for container in self._core.registry:
+            running = set()
+            for record in execrecords.read_all(container.folder):
+                found = _found_again(container, record)
+                self._all[found.id] = found
+                launched = found.launched = adopt_exec(
+                    container.folder, record.id, record.monitor, record.pid, found.attach
+                )
+                if launched:
+                    found.running = True
+                    running.add(found.id)
+                    self._core.spawn(self._watch(found, launched), f"exec {found.id[:12]}")
+                    continue
+                end = end_of_exec(container.folder, record.id)
+                found.exit_code = end.code
+                found.done.set()
+                self._emit(found, "exec_die", exitCode=str(end.code))
+            execrecords.sweep(container.folder, running)
+        self._trim()
 
     @staticmethod
     async def ended(found: Exec) -> None:
@@ -212,3 +244,36 @@ def check_running(container: Container) -> None:
         raise Conflict(f"Container {container.name} is paused, unpause the container before exec.")
     if not container.state.can_exec:
         raise Conflict(f"container {container.id} is not running")
+
+
+def _record(found: Exec, launched: Launched) -> ExecRecord:
+    return ExecRecord(
+        id=found.id,
+        args=found.args,
+        user=found.user,
+        tty=found.tty,
+        stdin=found.stdin,
+        stdout=found.stdout,
+        stderr=found.stderr,
+        attach=str(found.attach),
+        pid=launched.init_pid,
+        monitor=ProcessRef.of(launched.monitor_pid),
+    )
+
+
+def _found_again(container: Container, record: ExecRecord) -> Exec:
+    return Exec(
+        id=record.id,
+        container=container,
+        args=record.args,
+        env=(),
+        cwd="",
+        user=record.user,
+        stdin=record.stdin,
+        stdout=record.stdout,
+        stderr=record.stderr,
+        attach=Path(record.attach),
+        tty=record.tty,
+        started=True,
+        pid=record.pid,
+    )

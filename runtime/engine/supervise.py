@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from runtime.engine.state import State
 from runtime.errors import RuntimeFault
 from runtime.oci.client import adopt
 from runtime.oci.ends import reap_orphan
-from runtime.oci.execution import EXEC_FOLDER
 from runtime.oci.state import ExitRecord
 from runtime.oci.state import State as OciState
 
@@ -186,9 +184,6 @@ class Supervisor:
 
     async def _find_again(self, container: Container) -> None:
         core, life = self._core, container.life
-        await asyncio.to_thread(
-            shutil.rmtree, container.folder / EXEC_FOLDER, ignore_errors=True
-        )  # nobody asks any more
         launched = adopt(container.folder)
         if launched:
             state = OciState.read(container.folder)

@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime.oci import handshake, launcher
+from runtime.kernel.process import ProcessRef
+from runtime.oci import execution, handshake, launcher
 from runtime.oci.ends import reap_orphan
-from runtime.oci.execution import EXEC_FOLDER
 from runtime.oci.handshake import StartFailed
 from runtime.oci.requests import ExecRequest, LaunchRequest, LogOptions
 from runtime.oci.state import EXIT, STATE, ExitRecord, State
@@ -85,8 +85,7 @@ class Launched:
         await _readable(self.monitor_pidfd)
         if self._record.name == EXIT:  # a monitor killed after it wrote the record has left its groups
             return await asyncio.to_thread(reap_orphan, self._record.parent)
-        record = ExitRecord.read(self._record.parent, self._record.name)
-        return record or ExitRecord(code=-1, unknown=True, reason="the exec's monitor was killed")
+        return execution.end(self._record.parent.parent, self._record.stem)
 
     async def abandon(self) -> None:
         """Give up before the gate opened, or a `bound` exec at any time; all that was acquired is undone when this returns."""
@@ -255,7 +254,7 @@ class LauncherClient:
 
     async def exec(self, request: ExecRequest) -> Launched:
         """Make a further process in a container up to its gate. Raises StartFailed."""
-        record = request.bundle / EXEC_FOLDER / f"{request.id}.json"
+        record = request.bundle / execution.EXEC_FOLDER / f"{request.id}.json"
         return await self.reached("exec", request, await self._call("exec", request), record)
 
     async def reached(
@@ -342,6 +341,15 @@ def adopt(bundle: Path) -> Launched | None:
         return None
     ready = handshake.Ready(state.monitor.pid, state.init.pid, state.loop)
     return Launched(ready, pidfd, bundle / EXIT, None, Path(state.attach))
+
+
+def adopt_exec(bundle: Path, identity: str, monitor: ProcessRef, pid: int, attach: Path) -> Launched | None:
+    """An exec whose gate an earlier engine opened, `pid` its program; None when its monitor has gone (then see `execution.end`)."""
+    pidfd = monitor.open()
+    if pidfd is None:
+        return None
+    ready = handshake.Ready(monitor.pid, pid)
+    return Launched(ready, pidfd, bundle / execution.EXEC_FOLDER / f"{identity}.json", None, attach)
 
 
 async def attach_stream(

@@ -68,6 +68,12 @@ def _live(request: dict[str, Any], control: socket.socket) -> None:
     session.finish_clients()
 
 
+def end(bundle: Path, identity: str) -> ExitRecord:
+    """How an exec ended whose monitor has gone; code -1, unknown, when that was killed."""
+    record = ExitRecord.read(bundle / EXEC_FOLDER, f"{identity}.json")
+    return record or ExitRecord(code=-1, unknown=True, reason="the exec's monitor was killed")
+
+
 def _adapted(spec: Spec, request: dict[str, Any]) -> Spec:
     own = spec.process
     nnp = request["no_new_privileges"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -93,14 +94,52 @@ def test_the_restart_policy_holds_over_an_engine_that_was_away(engine: Engine) -
     assert engine.status("rests") == "exited"
 
 
-def test_what_an_exec_left_while_no_engine_ran_is_swept(engine: Engine) -> None:
+def exec_detached(engine: Engine, name: str, *command: str) -> str:
+    """An exec that runs; its id."""
+    code, made = engine.call("POST", f"/containers/{name}/exec", {"Cmd": [*command], "User": "app"})
+    assert code == 201, made
+    assert engine.call("POST", f"/exec/{made['Id']}/start", {"Detach": True})[0] == 200
+    return str(made["Id"])
+
+
+def exec_state(engine: Engine, identity: str) -> tuple[bool, int | None]:
+    """Whether it runs, and its exit code."""
+    code, found = engine.call("GET", f"/exec/{identity}/json")
+    assert code == 200, found
+    return found["Running"], found["ExitCode"]
+
+
+def traps(pid: int, number: int) -> bool:
+    """Whether a process catches a signal."""
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_a_running_exec_is_known_to_the_next_engine_and_the_end_of_one_that_it_did_not_see(engine: Engine) -> None:
     engine.docker("run", "-d", "--name", "host", "busybox", "sleep", "600")
     folder = engine.containers / engine.inspect("host")["Id"] / "exec"
-    engine.docker("exec", "-d", "host", "sleep", "1")
+    lives = exec_detached(engine, "host", "sh", "-c", ON_TERM)
+    ends = exec_detached(engine, "host", "sh", "-c", ON_TERM)
+    killed = exec_detached(engine, "host", "sleep", "600")
+    before = engine.call("GET", f"/exec/{lives}/json")[1]
+    ending = engine.call("GET", f"/exec/{ends}/json")[1]["Pid"]
+    eventually(lambda: traps(before["Pid"], signal.SIGTERM) and traps(ending, signal.SIGTERM), "the traps")
+    monitor = json.loads((folder / f"{killed}.run.json").read_bytes())["monitor"]["pid"]
     crash(engine)
-    eventually(lambda: list(folder.glob("*.json")), "the exec's end")
+    os.kill(monitor, signal.SIGKILL)
+    os.kill(ending, signal.SIGTERM)
+    eventually((folder / f"{ends}.json").exists, "the exec's end")
+    eventually(lambda: not Path(f"/proc/{monitor}").exists(), "the monitor's end")
     engine.start()
-    assert not folder.exists() and engine.docker("exec", "host", "echo", "here") == "here\n"
+    assert engine.call("GET", f"/exec/{lives}/json")[1] == before and before["Running"]
+    assert engine.inspect("host")["ExecIDs"] == [lives]
+    assert (exec_state(engine, ends), exec_state(engine, killed)) == ((False, 5), (False, -1))
+    assert engine.call("POST", f"/exec/{lives}/start", {"Detach": True})[0] == 409
+    assert [path.name for path in folder.iterdir()] == [f"{lives}.run.json"]
+    os.kill(before["Pid"], signal.SIGTERM)
+    eventually(lambda: exec_state(engine, lives) == (False, 5), "its end")
+    eventually(lambda: list(folder.iterdir()) == [], "the end of its files")
+    assert engine.docker("exec", "host", "echo", "here") == "here\n"
 
 
 def test_sigterm_leaves_containers_running(engine: Engine) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from runtime.kernel import process
 from runtime.oci.command import making
-from runtime.oci.command.store import Container
+from runtime.oci.command.store import CommandFault, Container, Store
 from runtime.oci.lifecycle import Created
 from runtime.oci.spec import Spec
 from runtime.oci.state import CONFIG, STATE
@@ -59,43 +61,92 @@ def test_others_on_the_host_neither_read_a_container_nor_open_its_gate(yard: Yar
         yard.command("delete", "--force", bundle.name)
 
 
-@pytest.mark.parametrize("own_copy", [True, False], ids=["held", "without"])
-def test_a_bundle_that_changes_after_create_changes_nothing(yard: Yard, own_copy: bool) -> None:
-    """What was checked is what runs: the store has a copy of its own, and the init has read it already."""
-    spec = yard.spec("cat", "/etc/hostname", walls=COMMAND)
-    bundle = yard.bundle(replace(spec, process=replace(spec.process, args=("sleep", "600"))))
+def test_a_bundle_that_changes_after_create_changes_nothing(yard: Yard) -> None:
+    """What was checked is what runs: the init has read it already."""
+    bundle = yard.bundle(yard.spec("sleep", "600", walls=COMMAND))
     assert yard.command("create", "--bundle", str(bundle), bundle.name)[0] == 0
-    name, changed = bundle.name, Spec.read(bundle / CONFIG)
-    changed = replace(changed, process=replace(changed.process, args=("sleep", "601"), no_new_privileges=False))
-    changed.write(bundle / CONFIG)
-    if not own_copy:
-        yard.command("delete", "--force", name)
-        assert yard.command("create", "--bundle", str(bundle), name)[0] == 0
-    pid = json.loads((yard.folder / "states" / name / STATE).read_bytes())["init"]["pid"]
-    assert yard.command("start", name)[0] == 0
+    changed = Spec.read(bundle / CONFIG)
+    replace(changed, process=replace(changed.process, args=("sleep", "601"))).write(bundle / CONFIG)
+    pid = json.loads((yard.folder / "states" / bundle.name / STATE).read_bytes())["init"]["pid"]
+    assert yard.command("start", bundle.name)[0] == 0
     seen = Path(f"/proc/{pid}/cmdline").read_bytes()
-    yard.command("delete", "--force", name)
-    assert seen == (b"sleep\x00600\x00" if own_copy else b"sleep\x00601\x00")
+    yard.command("delete", "--force", bundle.name)
+    assert seen == b"sleep\x00600\x00"
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["held", "without"])
-def test_a_number_that_was_given_to_another_process_is_not_killed(yard: Yard, known: bool) -> None:
-    """A pid on disk is one only together with its start time and the boot; with both right, it is the container's."""
+@pytest.mark.parametrize("own_copy", [True, False], ids=["held", "without"])
+def test_a_bundle_that_changes_after_create_runs_nothing_on_the_host(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, own_copy: bool
+) -> None:
+    """What `start` and `delete` read is the store's own copy; without one, a link to the bundle, its new hook would be run."""
+    bundle = yard.bundle(yard.spec("sleep", "600", walls=COMMAND))
+    with monkeypatch.context() as switch:
+        if not own_copy:
+            switch.setattr(Spec, "write", lambda _spec, path: path.symlink_to(bundle / CONFIG))
+        assert yard.command("create", "--bundle", str(bundle), bundle.name)[0] == 0
+    written = yard.folder / "written-by-a-hook"
+    data = json.loads((bundle / CONFIG).read_bytes())
+    data["hooks"] = {"poststart": [{"path": "/bin/busybox", "args": ["touch", str(written)]}]}
+    (bundle / CONFIG).write_text(json.dumps(data))
+    assert yard.command("start", bundle.name)[0] == 0
+    assert yard.command("delete", "--force", bundle.name)[0] == 0
+    assert written.exists() != own_copy
+    written.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["held", "without"])
+def test_a_number_that_was_given_to_another_process_is_not_killed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A pid on disk is one only together with its start time and the boot."""
     bundle = yard.bundle(yard.spec("sleep", "600", walls=COMMAND))
     assert yard.command("create", "--bundle", str(bundle), bundle.name)[0] == 0
     file = yard.folder / "states" / bundle.name / STATE
     before = file.read_bytes()
     with subprocess.Popen(["sleep", "600"]) as victim:
         state = json.loads(before)
-        ref = process.ProcessRef.of(victim.pid)
-        state["init"] = {"pid": ref.pid, "start_ticks": ref.start_ticks - (not known), "boot_id": ref.boot_id}
+        state["init"]["pid"] = victim.pid  # beside the start time of the one that had it
         file.write_text(json.dumps(state))
-        yard.command("kill", bundle.name, "KILL")
-        ended = victim.wait(20) if known else victim.poll()
+        with monkeypatch.context() as switch:
+            if not known:
+                switch.setattr(process.ProcessRef, "alive", lambda self: process.start_ticks(self.pid) is not None)
+            yard.command("kill", bundle.name, "KILL")
+        ended = victim.poll() if known else victim.wait(20)
         victim.kill()
-    assert ended == (-9 if known else None)
+    assert ended == (None if known else -9)
     file.write_bytes(before)
     assert yard.command("delete", "--force", bundle.name)[0] == 0
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["held", "without"])
+def test_of_two_who_take_the_same_name_at_once_one_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """Looking and making is one deed; as two, with a moment between them, both would have the folder, and each its init."""
+    meeting = threading.Barrier(2)
+    if not at_once:
+        make = Path.mkdir
+
+        def look_then_make(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+            if path.name == "same" and path.exists():
+                raise FileExistsError(path)
+            if path.name == "same":
+                meeting.wait(20)
+            make(path, mode, parents, path.name == "same" or exist_ok)
+
+        monkeypatch.setattr(Path, "mkdir", look_then_make)
+    taken: list[Container] = []
+
+    def take() -> None:
+        with contextlib.suppress(CommandFault):
+            taken.append(Store(tmp_path / "states").reserve("same"))
+
+    takers = [threading.Thread(target=take) for _ in range(2)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join(20)
+    assert len(taken) == (1 if at_once else 2)
 
 
 def test_an_init_that_failed_before_its_number_was_written_says_why(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.daemons import IMAGE, Daemon, build_image, dockerd, moorage
-from bench.engine_start import starts
+from bench.engine_start import UnixConnection, call, starts
 from bench.rows import Row, p50
+from runtime.engine.alarms import PASS_S
 
 RUNS = 50
-IDLE_CONTAINERS = 100
+IDLE_CONTAINERS, AT_A_TIME = 100, 8
+WATCHED_PASSES = 10
 LOG_LINES = 1_000_000
 
 
@@ -77,6 +82,51 @@ def memory_row(ours: Daemon, peer: Daemon | None) -> Row:
     return Row(name=name, value=idle_memory(ours), peer=other, unit="MB PSS", budget=1.2)
 
 
+def together(daemon: Daemon) -> float:
+    """Seconds until the last of many made containers runs, AT_A_TIME calls to start one at a time."""
+    connections = threading.local()
+
+    def call_on(path: str) -> None:
+        if not hasattr(connections, "own"):
+            connections.own = UnixConnection(daemon.socket)
+        call(connections.own, "POST", path)
+
+    one = UnixConnection(daemon.socket)
+    body = {"Image": IMAGE, "Entrypoint": ["sleep", "600"], "HostConfig": {"Memory": 64 << 20, "PidsLimit": 32}}
+    ids = [call(one, "POST", "/containers/create", body)["Id"] for _ in range(IDLE_CONTAINERS)]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        started = time.perf_counter()
+        list(pool.map(call_on, [f"/containers/{identity}/start" for identity in ids]))
+        took = time.perf_counter() - started
+    daemon.docker("rm", "-f", *ids)
+    return took
+
+
+def together_row(ours: Daemon, peer: Daemon | None) -> Row:
+    """Many at once: what a host does that comes back with its apps."""
+    value, other = in_turn(ours, peer, together, 1)
+    name = f"{IDLE_CONTAINERS} containers started, {AT_A_TIME} at a time"
+    return Row(name=name, value=value, peer=other, unit="s", budget=0.5, ratio=True)
+
+
+def watching_row(ours: Daemon) -> Row:
+    """CPU time that an engine takes which only looks at its containers' limits."""
+    ids = [ours.docker("run", "-d", "--entrypoint", "sleep", IMAGE, "600").strip() for _ in range(IDLE_CONTAINERS)]
+    time.sleep(PASS_S)  # of the starts nothing is left
+    before = cpu_s(ours.pid)
+    time.sleep(WATCHED_PASSES * PASS_S)
+    spent = cpu_s(ours.pid) - before
+    ours.docker("rm", "-f", *ids)
+    name = f"looking at the limits of {IDLE_CONTAINERS} containers, CPU every {PASS_S:.0f} s"
+    return Row(name=name, value=1000 * spent / WATCHED_PASSES, unit="ms", budget=60)
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def log_rate(daemon: Daemon) -> float:
     """Lines per second a container's output takes to reach the log on disk."""
     options = [] if daemon.name == "dockerd" else ["--log-opt", "max-size=1g"]
@@ -121,6 +171,20 @@ def start_rows(ours: Daemon) -> Iterator[Row]:
 def rows() -> Iterator[Row]:
     """All rows, both engines running side by side."""
     with moorage() as ours, dockerd() as peer:
-        yield from start_rows(ours)
-        for measure in (run_row, exec_row, memory_row, log_row, load_row):
+        yield from of_containers(ours, peer)
+        for measure in (log_row, load_row):
             yield measure(ours, peer)
+
+
+def of_containers(ours: Daemon, peer: Daemon | None) -> Iterator[Row]:
+    """Those of starts, execs and what runs; not of images and logs."""
+    yield from start_rows(ours)
+    for measure in (run_row, exec_row, memory_row, together_row):
+        yield measure(ours, peer)
+    yield watching_row(ours)
+
+
+def runtime_rows() -> Iterator[Row]:
+    """Of containers alone."""
+    with moorage() as ours, dockerd() as peer:
+        yield from of_containers(ours, peer)

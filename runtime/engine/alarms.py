@@ -89,10 +89,13 @@ class Alarms:
             self._look_at(container, reading, groups)
         for path, group in groups.items():
             watched = self._groups.setdefault(path, Watched())
-            for hit in watched.judge(Moment.of_group(group), self._limits.group(path), level_of(path)):
-                below = [c for c, _ in live if path in parents(c.record.host.cgroup_parent)]
-                for container in self._concerned(below, hit.limit):
-                    self.emit(container, hit)
+            to_all = watched.judge(Moment.of_group(group), self._limits.group(path), level_of(path))
+            below = [c for c, _ in live if path in parents(c.record.host.cgroup_parent)] if watched.episodes else []
+            for episode in watched.hit_now():
+                for container in self._concerned(below, episode.hit.limit):
+                    if episode.hit in to_all or container.id not in episode.whom:
+                        self.emit(container, episode.hit)
+                        episode.whom.add(container.id)
 
     def _look_at(self, container: Container, reading: Reading, groups: Mapping[str, GroupReading]) -> None:
         kept, now = self._of(container), Moment.of(reading, self._fullest(container, reading.group.marks, groups))
@@ -120,20 +123,28 @@ class Alarms:
         return fullest([("instance", own), *((level_of(path), groups[path].marks) for path in paths)])
 
     def _concerned(self, below: Iterable[Container], limit: str) -> list[Container]:
-        """Who is told of a group's limit: of each app the instance that used most, if the app had a part in it."""
+        """Who is told of a group's limit: of each app the instance that used most, if the app had a part in it.
+
+        Who begins to have a part in it later is told then.
+        """
         shares = [(self._share(container, limit), container) for container in below]
         total = sum(share for share, _ in shares)
         most: dict[str, tuple[float, Container]] = {}
         for share, container in shares:
             app = container.record.host.cgroup_parent
-            if share >= total * CONCERNED and share >= most.get(app, (0.0, container))[0]:
+            if share > 0 and share >= total * CONCERNED and share >= most.get(app, (0.0, container))[0]:
                 most[app] = (share, container)
         return [container for _, container in most.values()]
 
     def _share(self, container: Container, limit: str) -> float:
-        """What a container used since the look before, in the unit of the limit; memory and processes as they are."""
+        """What a container used since the look before, in the unit of the limit; memory and processes as they are.
+
+        What its start took is not its program's: at the first look it has used nothing.
+        """
         moments = self._of(container).watched.moments
         now, then = moments[-1], moments[max(0, len(moments) - 2)]
+        if then.ns == container.life.started_ns:
+            then = now
         if limit == "cpu":
             return now.marks.cpu_ns - then.marks.cpu_ns
         if limit == "disk_io":

@@ -15,11 +15,13 @@ KEPT = 6  # looks
 
 @dataclass(slots=True)
 class Episode:
-    """A limit that is being hit."""
+    """A limit that is being hit: lately as `hit` says; `whom` is who was told of it, where a group's limit concerns several."""
 
     since_ns: int
     told: Moment
     last_ns: int
+    hit: Hit
+    whom: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -50,14 +52,21 @@ class Watched:
                 del self.episodes[key]
             return None
         if episode is None:
-            self.episodes[key] = Episode(now.ns, now, now.ns)
-            return replace(hit, since_ns=now.ns)
-        episode.last_ns = now.ns
+            hit = replace(hit, since_ns=now.ns)
+            self.episodes[key] = Episode(now.ns, now, now.ns, hit)
+            return hit
+        episode.last_ns, episode.hit = now.ns, replace(hit, since_ns=episode.since_ns)
         if now.ns - episode.told.ns < RENEW_S * 1e9:
             return None
         whole = RULES[key].judge(replace(look, then=episode.told, going=True))
         episode.told = now
-        return replace(whole or hit, since_ns=episode.since_ns)
+        if whole:
+            episode.hit = replace(whole, since_ns=episode.since_ns)
+        return episode.hit
+
+    def hit_now(self) -> list[Episode]:
+        """Of limits that the newest look found hit."""
+        return [episode for episode in self.episodes.values() if episode.last_ns == self.moments[-1].ns]
 
     def _before(self, ns: int, window_s: float) -> Moment:
         """The newest look that is at least `window_s` old, else the oldest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.root.engine.conftest import PATIENCE_S, Engine, eventually
+from tests.runtime.root.engine.conftest import PATIENCE_S, SCRATCH, Engine, eventually
 from tests.runtime.root.engine.test_limits import create, limit_events
 
 MB = 1 << 20
@@ -52,7 +53,6 @@ def groups(engine: Engine, **limits: dict[str, int]) -> Iterator[None]:
             group(engine, name.replace("__", "/"))
 
 
-@pytest.mark.vm
 def test_a_cpu_hog_is_told_within_five_seconds_and_once(engine: Engine) -> None:
     with limit_events(engine) as events:
         create(engine, "hot", HOG, NanoCpus=200_000_000)
@@ -67,9 +67,9 @@ def test_a_cpu_hog_is_told_within_five_seconds_and_once(engine: Engine) -> None:
 
 def test_the_cpu_of_an_app_and_of_a_team_is_told_to_those_who_are_slowed(engine: Engine) -> None:
     with limit_events(engine) as events, groups(engine, acme={"NanoCpus": 200_000_000}):
+        create(engine, "rest", ["sleep", "60"], CgroupParent="acme/rest")
         create(engine, "one", HOG, CgroupParent="acme/one")
         create(engine, "two", HOG, CgroupParent="acme/two")
-        create(engine, "rest", ["sleep", "60"], CgroupParent="acme/rest")
         for name in ("one", "two"):
             hit = first(events, limit="cpu", name=name)
             assert (hit["level"], hit["allowed"]) == ("team", "200")
@@ -84,7 +84,6 @@ def test_the_cpu_of_an_app_and_of_a_team_is_told_to_those_who_are_slowed(engine:
 BOMB = ["sh", "-c", "sh -c 'while :; do sleep 60 & done'; exec sleep 60"]
 
 
-@pytest.mark.vm
 def test_refused_processes_are_told_with_the_limit_that_refused_them(engine: Engine) -> None:
     with limit_events(engine) as events:
         create(engine, "bomb", BOMB, PidsLimit=20)
@@ -93,7 +92,6 @@ def test_refused_processes_are_told_with_the_limit_that_refused_them(engine: Eng
     assert "limit of 20 processes" in hit["sentence"]
 
 
-@pytest.mark.vm
 def test_an_apps_limit_of_processes_is_named(engine: Engine) -> None:
     with limit_events(engine) as events, groups(engine, acme__web={"PidsLimit": 30}):
         create(engine, "bomb", BOMB, CgroupParent="acme/web", PidsLimit=200)
@@ -101,7 +99,6 @@ def test_an_apps_limit_of_processes_is_named(engine: Engine) -> None:
     assert (hit["level"], hit["allowed"]) == ("app", "30") and "all instances of this app" in hit["sentence"]
 
 
-@pytest.mark.vm
 def test_a_killed_process_is_named_and_whether_the_instance_went_with_it(engine: Engine) -> None:
     # `tail` is not the first process: v1 ends it alone, v2 the whole group (memory.oom.group)
     with limit_events(engine) as events:
@@ -136,7 +133,6 @@ def test_memory_that_is_full_is_told_before_anything_is_killed(engine: Engine) -
     assert int(hit["used"]) >= 0.9 * 128 * MB and "of 128 MB" in hit["sentence"]
 
 
-@pytest.mark.vm
 def test_memory_above_the_mark_is_told_where_there_is_one(engine: Engine) -> None:
     if version(engine) == "1":
         return  # memory.high is v2's
@@ -148,7 +144,6 @@ def test_memory_above_the_mark_is_told_where_there_is_one(engine: Engine) -> Non
     assert hit["allowed"] == str(16 * MB) and "more than 16 MB (memory.high)" in hit["sentence"]
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize(
     ("limit", "command", "said"),
     [
@@ -167,3 +162,49 @@ def test_a_disk_that_is_used_as_fast_as_it_may_be_is_told(engine: Engine, limit:
         engine.docker("exec", "-d", "io", "sh", "-c", f"while :; do {command}; done")
         hit = first(events, limit="disk_io")
     assert hit["allowed"] == str(allowed) and hit["sentence"].startswith(f"{said} is held back") and hit["name"] == "io"
+
+
+@contextmanager
+def swap_file() -> Iterator[None]:
+    """64 MB of swap, in the guest only: the host's swap is not ours."""
+    file = Path(SCRATCH) / "swapfile"
+    with file.open("wb") as opened:
+        os.posix_fallocate(opened.fileno(), 0, 64 * MB)
+    file.chmod(0o600)
+    subprocess.run(["mkswap", file], check=True, capture_output=True)
+    subprocess.run(["swapon", file], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["swapoff", file], check=True)
+        file.unlink()
+
+
+def test_swap_that_is_full_is_told(engine: Engine) -> None:
+    if not os.environ.get("MOORAGE_TEST_VM"):
+        return
+    with swap_file(), limit_events(engine) as events:
+        command = ["sh", "-c", FULL.format(kept=118 * MB)]
+        create(engine, "swapping", command, ShmSize=256 * MB, Memory=128 * MB, MemorySwap=129 * MB)
+        hit = first(events, PATIENCE_S, limit="swap")
+        assert hit["allowed"] == str(MB) and "all 1 MB beside the 128 MB" in hit["sentence"]
+        engine.clear()
+
+
+@pytest.mark.parametrize(("limited", "said"), [("from", "Sending"), ("to", "Receiving")])
+def test_a_network_that_is_used_as_fast_as_it_may_be_is_told(engine: Engine, limited: str, said: str) -> None:
+    def rates(name: str) -> dict[str, int]:
+        key = "RateOut" if said == "Sending" else "RateIn"
+        return {key: 1_000_000} if name == limited else {}
+
+    with limit_events(engine) as events:
+        create(engine, "to", ["sh", "-c", "while :; do nc -l -p 99 > /dev/null; done"], **rates("to"))
+        address = engine.inspect("to")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        listening = lambda: ":0063 " in engine.docker("exec", "to", "cat", "/proc/net/tcp", "/proc/net/tcp6", code=None)  # noqa: E731
+        eventually(listening, "the receiver")
+        create(engine, "from", ["sh", "-c", f"nc {address} 99 < /dev/zero"], **rates("from"))
+        hit = first(events, limit="network")
+    assert (hit["name"], hit["allowed"], hit["level"]) == (limited, "1000000", "instance")
+    assert hit["sentence"].startswith(f"{said} is held back") and "of 1 Mbit/s" in hit["sentence"]
+    engine.clear()  # a connection with unsent bytes outlives its process, and holds the link for two seconds
+    eventually(lambda: not engine.leftovers(), "the end of the links")

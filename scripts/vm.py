@@ -31,16 +31,18 @@ PROGRAMS = {
 }
 BOOT_MODULES = ("virtio_pci", "virtiofs", "overlay")
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "PYTEST_ADDOPTS", "PYTHONPATH", "VIRTUAL_ENV")
+SHARE = "/run/vm/share"  # where the guest has the folder of `--share`
 FILES = Path(__file__).parent / "vm"
 TIMED_OUT, GUEST_FAILED = 124, 125
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """What to boot: memory and scratch in MiB, `folder` is where the command starts."""
+    """What to boot: memory and scratch in MiB, `folder` is where the command starts, `share` one it may write in."""
 
     command: tuple[str, ...]
     folder: Path
+    share: Path | None
     memory_mib: int
     cpus: int
     timeout_s: float
@@ -144,7 +146,7 @@ def virtiofsd(socket: Path, source: Path, log: Path, *options: str) -> Iterator[
 def qemu_command(guest: Guest, work: Path, kernel: Path) -> list[str]:
     """QEMU's command line. KVM is not used: nested, it hangs on machines that have /dev/kvm."""
     size = f"{guest.memory_mib}M"
-    shares = [("host", work / "host.sock"), ("out", work / "out.sock")]
+    shares = ["host", "out", *(["share"] if guest.share else [])]
     # fmt: off
     command = [
         "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
@@ -152,12 +154,12 @@ def qemu_command(guest: Guest, work: Path, kernel: Path) -> list[str]:
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-object", f"memory-backend-memfd,id=mem,size={size},share=on", "-numa", "node,memdev=mem",
         "-kernel", str(kernel), "-initrd", str(work / "initramfs"),
-        "-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all",
+        "-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all mitigations=off nokaslr tsc=reliable clocksource=tsc rcupdate.rcu_expedited=1",
         "-serial", f"file:{work / 'console'}", "-serial", "stdio",
     ]
     # fmt: on
-    for tag, socket in shares:
-        command += ["-chardev", f"socket,id={tag},path={socket}"]
+    for tag in shares:
+        command += ["-chardev", f"socket,id={tag},path={work / tag}.sock"]
         command += ["-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
     return command
 
@@ -174,6 +176,8 @@ def run(guest: Guest) -> int:
         root = stack.enter_context(root_read_only())
         stack.enter_context(virtiofsd(work / "host.sock", root, work / "log", "-o", "cache=always", "-o", "xattr"))
         stack.enter_context(virtiofsd(work / "out.sock", out, work / "log", "-o", "cache=auto"))
+        if guest.share:
+            stack.enter_context(virtiofsd(work / "share.sock", guest.share, work / "log", "-o", "cache=none"))
         qemu = subprocess.Popen(qemu_command(guest, work, kernel), stdin=subprocess.DEVNULL)
         try:
             qemu.wait(guest.timeout_s)
@@ -204,6 +208,7 @@ def main() -> int:
         "--memory", type=int, default=3072, metavar="MIB", help="half of it may become disk, default 3072"
     )
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--share", type=Path, metavar="FOLDER", help=f"is {SHARE} in the guest, which may write in it")
     parser.add_argument("command", nargs="+", help="after --")
     args = parser.parse_args()
     if os.geteuid() != 0:
@@ -211,7 +216,7 @@ def main() -> int:
         return GUEST_FAILED
     for name in PROGRAMS:
         program(name)
-    return run(Guest(tuple(args.command), Path.cwd(), args.memory, args.cpus, args.timeout))
+    return run(Guest(tuple(args.command), Path.cwd(), args.share, args.memory, args.cpus, args.timeout))
 
 
 if __name__ == "__main__":

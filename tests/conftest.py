@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 # What is found counts, not how long a busy machine takes to look for it.
 settings.register_profile("moorage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("moorage")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`MOORAGE_TEST_SHARD=1/2` keeps the first half: the VM's tests run in two guests side by side."""
-    if shard := os.environ.get("MOORAGE_TEST_SHARD"):
-        number, of = map(int, shard.split("/"))
-        kept = items[len(items) * (number - 1) // of : len(items) * number // of]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
 
 
 @pytest.fixture

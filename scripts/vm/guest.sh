@@ -24,7 +24,8 @@ mkdir -p /run/vm/state
 mount -o loop /run/vm/scratch/state.img /run/vm/state
 # Everything takes six to ten times longer here than the tests' own time limits expect.
 export PYTEST_ADDOPTS="-o timeout=900 -p no:cacheprovider ${PYTEST_ADDOPTS:-}"
-export MOORAGE_TEST_STATE=/run/vm/state MOORAGE_TEST_VM=1
+# Folders of tests lie on it too: /tmp is a tmpfs here, on which this kernel maps no ids.
+export MOORAGE_TEST_STATE=/run/vm/state PYTEST_DEBUG_TEMPROOT=/run/vm/state MOORAGE_TEST_VM=1
 case $FOLDER in
 /tmp/*) mkdir -p "$FOLDER" && mount --bind "/run/vm/tmp/${FOLDER#/tmp/}" "$FOLDER" ;;
 esac

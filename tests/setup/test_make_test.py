@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from scripts import lint, preflight, test, vm
+from scripts import dealing, lint, preflight, test, vm
 from scripts.state import PYTHON, ROOT
 
 GO_ON = "import sys; from scripts import test; test.run = lambda *_: sys.exit('it went on'); sys.exit(test.main([]))"
@@ -99,6 +100,40 @@ SKIPPING = (
 @pytest.mark.parametrize("line", ["".join(parts) for parts in SKIPPING])
 def test_lint_finds_a_test_that_is_skipped(line: str) -> None:
     assert lint.skips(["import pytest", line, "    assert skipped_over(line)"]) == [2]
+
+
+@dataclass(frozen=True)
+class Named:
+    nodeid: str
+
+
+def dealt(folder: Path) -> list[Named]:
+    """Three files: one in two pieces."""
+    names = [f"a.py::{n}" for n in range(dealing.PIECE + 1)] + ["b.py::x[1]", "b.py::x[2]", "c.py::one"]
+    (folder / dealing.COLLECTED).write_text("".join(f"{name}\n" for name in names))
+    return [Named(name) for name in names]
+
+
+def test_guests_deal_all_tests_out_among_themselves_from_both_ends(tmp_path: Path) -> None:
+    tests = dealt(tmp_path)
+    first, second = (dealing.Dealer(tmp_path, guest).deal(tests) for guest in (1, 2))
+    assert [next(first).nodeid, next(second).nodeid, next(second).nodeid] == ["a.py::0", "c.py::one", "b.py::x[1]"]
+    rest = [[test.nodeid for test in guest] for guest in (second, first)]
+    assert rest == [["b.py::x[2]", f"a.py::{dealing.PIECE}"], [f"a.py::{n}" for n in range(1, dealing.PIECE)]]
+
+
+def test_the_log_says_how_each_test_went_where_and_which_did_not_run(tmp_path: Path) -> None:
+    tests = dealt(tmp_path)
+    (tmp_path / dealing.HOST_ONLY).write_text("d.py::kernel  the guest's kernel is too old\n")
+    guest = dealing.Dealer(tmp_path, 1)
+    for one in tests[:-1]:
+        for outcome in ("passed", "failed" if one == tests[0] else "passed"):
+            guest.note(one.nodeid, outcome, 1.25, last=False)
+        guest.note(one.nodeid, "passed", 0, last=True)
+    lines, missed = dealing.summary(tmp_path)
+    assert lines[:2] == ["failed     2.5 s  a.py::0", "passed     2.5 s  a.py::1"]
+    assert missed == ["c.py::one"] and "not run: c.py::one" in lines
+    assert lines[-2:] == ["1 tests need the host:", "d.py::kernel  the guest's kernel is too old"]
 
 
 def test_a_run_within_the_budget_ends_with_its_total() -> None:

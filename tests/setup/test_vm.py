@@ -23,7 +23,7 @@ def test_the_archive_is_one_that_cpio_unpacks(tmp_path: Path) -> None:
 
 
 def test_words_of_the_command_stay_words(tmp_path: Path) -> None:
-    guest = vm.Guest(("printf", "%s\\n", "two words", "$HOME"), tmp_path, 512, 1, 10)
+    guest = vm.Guest(("printf", "%s\\n", "two words", "$HOME"), tmp_path, None, 512, 1, 10)
     vm.fill_out_folder(tmp_path, guest)
     said = subprocess.run(["bash", tmp_path / "command"], check=True, capture_output=True, text=True).stdout
     assert said == "two words\n$HOME\n"

@@ -14,7 +14,7 @@ from runtime.kernel.cgroups import files
 from scripts.state import ROOT
 from tests.dying import abandon, dying_groups, run_inside
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 MADE, OTHERS = 30, 6
 

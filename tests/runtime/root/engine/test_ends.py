@@ -49,7 +49,6 @@ def test_many_wait_for_one_end_and_all_are_told(engine: Engine) -> None:
     assert engine.call("POST", "/containers/one/wait?condition=never")[0] == 404
 
 
-@pytest.mark.vm
 def test_the_next_exit_is_one_that_is_still_to_come(engine: Engine) -> None:
     engine.docker("create", "--name", "later", "busybox", "sh", "-c", "exit 5")
     process = waiting(engine, "later", "next-exit")

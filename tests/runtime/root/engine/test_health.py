@@ -131,7 +131,6 @@ def test_the_next_engine_knows_how_it_was_and_looks_on(engine: Engine) -> None:
     assert health(engine)["Status"] == "starting"
 
 
-@pytest.mark.vm
 def test_a_probe_ends_with_its_engine(engine: Engine) -> None:
     run(engine, "--health-cmd", "sleep 987; true", "--health-timeout", "10m", *QUICK)
     rows = eventually(lambda: [r for r in engine.docker("top", "checked").splitlines() if "sleep 987" in r], "a probe")

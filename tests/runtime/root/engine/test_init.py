@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from tests.runtime.root.engine.conftest import Engine, eventually
 
 ORPHANS = "(sleep 0.1 & sleep 0.1 &) ; touch /tmp/left; exec sleep 600"
@@ -32,7 +30,6 @@ def test_signals_are_handed_on(engine: Engine, cli: str) -> None:
     assert time.monotonic() - began < 40 and engine.inspect("led")["State"]["ExitCode"] == 143
 
 
-@pytest.mark.vm
 def test_orphans_are_reaped(engine: Engine) -> None:
     for name, flags in (("led", ["--init"]), ("alone", [])):
         engine.docker("run", "-d", "--name", name, *flags, "busybox", "sh", "-c", ORPHANS)

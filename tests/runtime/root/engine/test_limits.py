@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.runtime.root.engine.conftest import Engine, disk_rates, eventually
 from worker.limits import resources
 from worker.protocol import Limits
@@ -54,7 +52,6 @@ def create(engine: Engine, name: str, command: list[str], **host: Any) -> None:
 HOG = ["sh", "-c", "sleep 0.2; tail /dev/zero"]
 
 
-@pytest.mark.vm
 def test_a_memory_hog_is_killed_and_the_figures_are_said(engine: Engine) -> None:
     with limit_events(engine) as events:
         create(engine, "hog", HOG, Memory=32 << 20, MemorySwap=32 << 20)
@@ -84,7 +81,6 @@ def test_a_teams_sum_is_held_and_named(engine: Engine) -> None:
     assert engine.call("POST", "/moorage/groups", {"path": "../x"})[0] == 400
 
 
-@pytest.mark.vm
 def test_all_containers_together_weigh_a_quarter_of_what_runs_beside_them(engine: Engine) -> None:
     create(engine, "busy", ["sleep", "60"], CpuShares=2048)
     found = [p.read_text().strip() for p in Path("/sys/fs/cgroup").glob(f"*moorage-{engine.short}/cpu.weight")]
@@ -99,7 +95,6 @@ def test_a_fork_bomb_stops_at_its_limit_and_is_told(engine: Engine) -> None:
     assert "of 20 processes" in next(e for e in events if e["limit"] == "pids")["sentence"]
 
 
-@pytest.mark.vm
 def test_a_disk_has_the_size_asked_for_and_says_when_it_is_full(engine: Engine) -> None:
     with limit_events(engine) as events:
         fill = "dd if=/dev/zero of=/fill bs=1M count=200 2>&1; echo done; sleep 60"
@@ -113,7 +108,6 @@ def test_a_disk_has_the_size_asked_for_and_says_when_it_is_full(engine: Engine) 
     assert "30+0 records out" in engine.docker("exec", "full", "dd", "if=/dev/zero", "of=/more", "bs=1M", "count=30")
 
 
-@pytest.mark.vm
 def test_limits_change_while_the_container_runs(engine: Engine) -> None:
     create(engine, "live", ["sh", "-c", "while :; do :; done"], NanoCpus=2_000_000_000)
     body = {
@@ -161,7 +155,6 @@ def swap_of(engine: Engine, name: str) -> str:
     return "max" if both > 1 << 62 else str(both - memory)
 
 
-@pytest.mark.vm
 def test_swap_is_limited_beside_memory(engine: Engine) -> None:
     assert engine.call("GET", "/info")[1]["SwapLimit"]
     for asked, expected in ((96 << 20, str(32 << 20)), (64 << 20, "0"), (0, str(64 << 20)), (-1, "max")):
@@ -175,7 +168,6 @@ def test_swap_is_limited_beside_memory(engine: Engine) -> None:
     assert swap_of(engine, "planned") == "0"
 
 
-@pytest.mark.vm
 def test_disk_rates_are_those_of_the_store_and_of_the_loop_device(engine: Engine) -> None:
     rates = {"DiskReadBps": 4 << 20, "DiskWriteBps": 3 << 20, "DiskReadIOps": 150, "DiskWriteIOps": 100}
     create(engine, "rated", ["sleep", "60"], StorageOpt={"size": "50m"}, **rates)
@@ -199,7 +191,6 @@ EAT = ["sh", "-c", "head -c 60000000 /dev/zero > /dev/shm/eaten; echo eaten; exe
 EATEN = {"ShmSize": 128 << 20, "Memory": 128 << 20, "MemorySwap": 128 << 20}
 
 
-@pytest.mark.vm
 def test_memory_below_use_is_refused_with_the_figures_and_nothing_is_changed(engine: Engine) -> None:
     create(engine, "whole", EAT, **EATEN, NanoCpus=10**9, PidsLimit=50, StorageOpt={"size": "50m"})
     eventually(lambda: "eaten" in engine.docker("logs", "whole"), "what it keeps in memory")
@@ -217,7 +208,6 @@ def test_memory_below_use_is_refused_with_the_figures_and_nothing_is_changed(eng
     assert free < 51 << 20
 
 
-@pytest.mark.vm
 def test_what_was_changed_before_a_refusal_is_put_back(engine: Engine) -> None:
     create(engine, "unsized", ["sleep", "60"], Memory=64 << 20, MemorySwap=64 << 20, PidsLimit=50)
     code, answer = engine.call("POST", "/containers/unsized/update", {"PidsLimit": 7, "DiskSize": 80 << 20})
@@ -226,7 +216,6 @@ def test_what_was_changed_before_a_refusal_is_put_back(engine: Engine) -> None:
     assert engine.inspect("unsized")["HostConfig"]["PidsLimit"] == 50
 
 
-@pytest.mark.vm
 def test_a_teams_memory_below_use_is_refused_and_stays(engine: Engine) -> None:
     assert engine.call("POST", "/moorage/groups", {"path": "low", "Memory": 256 << 20})[0] == 204
     create(engine, "one", EAT, **EATEN, CgroupParent="low/web")

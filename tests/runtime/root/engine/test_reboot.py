@@ -8,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 from runtime.engine.orphans import family
 from runtime.kernel import cgroups
@@ -26,7 +25,8 @@ def power_off(engine: Engine) -> None:
     """Take away what no reboot keeps: processes, cgroups, links, firewall, /run. The boot written down becomes another one."""
     engine.end(signal.SIGKILL)
     for pid in family(engine.short):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     groups, root, run = cgroups.detect(), f"moorage-{engine.short}", Path("/run/moorage") / engine.short
     groups.kill(root)
     groups.remove(root)
@@ -55,7 +55,6 @@ def serve(engine: Engine, name: str, *flags: str) -> None:
     engine.docker("run", "-d", "--name", name, *flags, "busybox", "sh", "-c", SERVE, name)
 
 
-@pytest.mark.vm
 def test_those_whose_policy_says_so_come_back_at_their_addresses_and_ports(engine: Engine) -> None:
     engine.docker("network", "create", "acme")
     engine.docker("run", "-d", "--name", "first", "--network", "acme", "busybox", "sleep", "600")
@@ -105,7 +104,6 @@ def test_one_that_is_created_meanwhile_does_not_take_an_address(engine: Engine) 
     engine.docker("rm", "-f", "late")
 
 
-@pytest.mark.vm
 def test_processes_that_have_the_numbers_of_the_last_boots_are_left_alone(engine: Engine) -> None:
     engine.docker("run", "-d", "--name", "back", "--restart", "always", "busybox", "sleep", "600")
     engine.docker("run", "-d", "--name", "rests", "busybox", "sleep", "600")

@@ -8,8 +8,6 @@ import signal
 import time
 from typing import Any
 
-import pytest
-
 from tests.runtime.root.engine.conftest import Engine, eventually
 
 
@@ -84,7 +82,6 @@ def test_one_that_is_stopped_while_it_waits_gives_its_address_and_ports_back(eng
     assert engine.inspect("fails")["NetworkSettings"]["IPAddress"] == ""
 
 
-@pytest.mark.vm
 def test_one_that_is_paused_stays_so_under_the_next_engine(engine: Engine) -> None:
     engine.docker("run", "-d", "--name", "frozen", "busybox", "sleep", "600")
     engine.docker("pause", "frozen")

@@ -234,7 +234,6 @@ def test_keys_that_are_none_are_refused(engine: Engine) -> None:
         assert engine.call("POST", "/containers/kept/exec", {"Cmd": ["sh"], "DetachKeys": keys})[0] == 400
 
 
-@pytest.mark.vm
 def test_a_terminal_is_resized_and_typed_into_under_the_next_engine(engine: Engine) -> None:
     engine.docker("run", "-dit", "--name", "kept", "busybox", "sh", "-c", SIZES)
     eventually(lambda: "xterm" in engine.docker("logs", "kept"), "the traps")

@@ -17,7 +17,7 @@ from runtime.network.model import Endpoint, Sandbox
 from tests.runtime.root.network.conftest import Start
 from tests.runtime.root.network.inside import HOST, World, inside, listen_in, reaches, socket_in
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 ETH_P_ALL = 3
 CONNECTIONS = Path("/proc/sys/net/netfilter/nf_conntrack_count")

@@ -11,7 +11,7 @@ from runtime.network.model import NetworkFault, NetworkInUse, PortBinding
 from tests.runtime.root.network.conftest import Start
 from tests.runtime.root.network.inside import HOST, World, listen_in, reaches, socket_in
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 
 async def test_a_published_port_answers_on_loopback_on_the_host_and_to_the_world(

@@ -16,7 +16,7 @@ from runtime.oci.client import LauncherClient, StartFailed, adopt
 from runtime.oci.state import EXIT, ExitRecord
 from tests.runtime.root.oci.conftest import Room, output
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 
 async def test_the_exit_code_and_the_last_line_are_kept(room: Room) -> None:

@@ -12,7 +12,7 @@ from runtime.oci.client import ExecRequest, Launched, LogOptions, StartFailed, a
 from runtime.oci.state import ExitRecord
 from tests.runtime.root.oci.conftest import Room, output, until
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 
 async def _frames(reader: StreamReader) -> dict[int, bytes]:

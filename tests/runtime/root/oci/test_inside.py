@@ -10,7 +10,7 @@ from runtime.oci.default import DEFAULT_MOUNTS
 from runtime.oci.spec import MASKED_PATHS, Mount
 from tests.runtime.root.oci.conftest import Room
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 
 async def test_it_sees_its_own_processes_host_name_and_groups_only(room: Room) -> None:

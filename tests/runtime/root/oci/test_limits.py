@@ -16,7 +16,7 @@ from runtime.oci.spec_resources import BlockIO, Cpu, LinuxResources, Memory, Pid
 from runtime.storage.driver import RootPlan
 from tests.runtime.root.oci.conftest import Room, output, until
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 MB = 1 << 20
 HOG = "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"

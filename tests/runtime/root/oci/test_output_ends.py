@@ -8,14 +8,18 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from runtime.kernel.process import start_ticks
+from runtime.oci import launcher
 from runtime.oci.spec import Mount
+from runtime.oci.state import EXIT
+from tests.runtime.root.oci import unbounded
 from tests.runtime.root.oci.conftest import Room, output, until
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 SOON_S = 5.0
 # Perl's syscall() reaches sendmsg(2) and recvmsg(2); structs of 64 bits, SCM_RIGHTS is 1, SOL_SOCKET 1 (x86-64: 46 and 47).
@@ -58,6 +62,14 @@ def perl(room: Room) -> None:
         shutil.copy(path, target)
 
 
+def state_of(pid: int) -> str:
+    """The letter of a process's state, "" when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
 @pytest.mark.parametrize("writes", [False, True], ids=["holds", "writes on"])
 async def test_a_pipe_handed_to_another_container_does_not_hold_up_the_exit_record(room: Room, writes: bool) -> None:
     perl(room)
@@ -98,6 +110,26 @@ async def test_a_pipe_that_a_process_of_the_hosts_holds_does_not_hold_up_the_exi
             os.write(held, b"three\n")
     finally:
         os.close(held)
+
+
+async def test_without_a_bounded_end_who_holds_the_pipe_holds_up_the_exit_record(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "BOOT", unbounded.BOOT)
+    bundle = room.bundle("sh", "-c", "echo one; sleep 600")
+    launched = await room.start(bundle)
+    await until(lambda: "one" in output(bundle))
+    held = os.open(f"/proc/{launched.init_pid}/fd/1", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.kill(launched.init_pid, signal.SIGKILL)
+        await until(lambda: state_of(launched.init_pid) in ("Z", ""))
+        os.write(held, b"two\n")
+        await until(lambda: output(bundle) == "one\ntwo")  # it reads on, long after the end
+        assert not (bundle / EXIT).exists()
+    finally:
+        os.close(held)
+    assert (await launched.wait()).code == 137
+    launched.close()
 
 
 async def test_a_child_that_leaves_its_session_ends_with_its_container(room: Room) -> None:

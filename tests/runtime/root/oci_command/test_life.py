@@ -148,7 +148,6 @@ def test_kill_all_and_a_shared_pid_namespace(room: Room) -> None:
     room.said("delete", "--force", name)
 
 
-@pytest.mark.vm
 def test_update_events_and_groups(room: Room) -> None:
     config = room.config("sleep", "600")
     config["linux"]["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.runtime.root.oci_command.conftest import Config, Room
 
-pytestmark = pytest.mark.vm
+pytestmark = pytest.mark.root
 
 
 class Network:

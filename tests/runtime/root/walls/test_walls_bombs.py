@@ -80,7 +80,6 @@ async def test_files_of_a_sized_layer_take_no_inodes_of_the_store(room: Room, he
     assert (taken < 1000) == held, taken
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize(("pids", "expected"), [(16, "EAGAIN"), (0, "through")], ids=["held", "without"])
 def test_processes_and_threads_stop_at_their_limit(yard: Yard, pids: int, expected: str) -> None:
     names = ["fork_bomb", "thread_bomb"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.runtime.root.walls.conftest import ALL, COMMAND, HERE, Walls, Yard, kept, outcomes
 
-pytestmark = pytest.mark.vm
+pytestmark = pytest.mark.root
 
 FILTER, CAPABILITIES, USER = "filter", "capabilities", "user"
 MASKS, READONLY, DEVICES = "masks", "readonly", "devices"

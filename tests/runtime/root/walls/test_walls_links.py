@@ -111,7 +111,6 @@ def test_a_target_that_is_swapped_meanwhile_stays_in_the_root(
     assert names(outside) == ({"made"} if naive else set())
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("naive", [False, True], ids=["held", "without"])
 def test_a_null_device_that_is_something_else_masks_nothing(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, naive: bool

@@ -11,7 +11,7 @@ import pytest
 
 from tests.runtime.root.walls.conftest import ALL, COMMAND, Walls, Yard, kept
 
-pytestmark = pytest.mark.vm
+pytestmark = pytest.mark.root
 
 HELD = {
     "signal_another": {"pid", "user"},

@@ -23,14 +23,12 @@ def netns() -> Iterator[str]:
         yield f"/proc/{os.getpid()}/fd/{namespace.fd}"
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("off", [frozenset(), RIGHTS], ids=["all walls", "every capability inside"])
 def test_the_hosts_namespace_is_not_its_tenants_to_change(yard: Yard, netns: str, off: frozenset[str]) -> None:
     found = yard.try_all([*RAW, *ADMIN], Walls(off, network=netns))
     assert set(found.values()) == {"EPERM"}, found
 
 
-@pytest.mark.vm
 def test_one_of_its_own_would_be(yard: Yard) -> None:
     found = yard.try_all([*RAW, *ADMIN], Walls(RIGHTS))
     assert set(found.values()) == {"through"}, found

@@ -4,6 +4,7 @@ has it. How each test went is written there as it comes, so that a run that is c
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 PIECE = 12  # tests of one file that stay together: they share an engine, which takes long to start in a guest
+TOLD = re.compile(r"(?:passed|failed|skipped) +[\d.]+ s  (.*)")
 COLLECTED, HOST_ONLY, GUEST = "collected", "host-only", "guest-{}"
 
 
@@ -44,8 +46,10 @@ class Dealer:
         with (self.folder / GUEST.format(self.guest)).open("a") as log:
             log.write(f"{line}\n")
 
-    def note(self, nodeid: str, outcome: str, seconds: float, *, last: bool) -> None:
-        """One phase of a test went so; after the last its line is written: the worst outcome, all seconds."""
+    def note(self, nodeid: str, outcome: str, seconds: float, *, last: bool, why: str = "") -> None:
+        """One phase of a test went so; after the last its line is written: the worst outcome, all seconds. `why` it failed is written at once."""
+        if why:
+            self.say(f"    {nodeid}: {why}")
         self._seconds[nodeid] = self._seconds.get(nodeid, 0) + seconds
         if outcome != "passed" or nodeid not in self._outcome:
             self._outcome[nodeid] = outcome
@@ -63,7 +67,7 @@ def pieces[T: Test](tests: Sequence[T]) -> Iterator[list[T]]:
 def summary(folder: Path) -> tuple[list[str], list[str]]:
     """The log of all guests, and the tests that were collected and ran in none of them."""
     lines = [line for path in sorted(folder.glob(GUEST.format("*"))) for line in path.read_text().splitlines()]
-    ran = {line.split("s  ", 1)[1] for line in lines if "s  " in line}
+    ran = {found[1] for line in lines if (found := TOLD.fullmatch(line))}
     collected = _lines(folder / COLLECTED)
     missed = [name for name in collected if name not in ran]
     host = _lines(folder / HOST_ONLY)

@@ -52,7 +52,10 @@ def run_in_guests(environment: dict[str, str]) -> int:
             output = stack.enter_context(tempfile.TemporaryFile())
             own = environment | {"MOORAGE_TEST_SHARE": IN_GUEST_SHARE, "MOORAGE_TEST_GUEST": str(number)}
             command = [*GUEST, str(share), "--", *GROUPS["vm"]]
-            started.append((subprocess.Popen(command, cwd=ROOT, env=own, stdout=output, stderr=output), output))
+            guest = subprocess.Popen(command, cwd=ROOT, env=own, stdout=output, stderr=output)
+            stack.callback(guest.wait)
+            stack.callback(guest.terminate)  # where this is interrupted
+            started.append((guest, output))
         statuses = []
         for guest, output in started:
             statuses.append(guest.wait())

@@ -14,6 +14,7 @@ import lzma
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -216,6 +217,7 @@ def main() -> int:
         return GUEST_FAILED
     for name in PROGRAMS:
         program(name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(GUEST_FAILED))  # so that mounts and folders go with us
     return run(Guest(tuple(args.command), Path.cwd(), args.share, args.memory, args.cpus, args.timeout))
 
 

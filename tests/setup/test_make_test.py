@@ -130,6 +130,7 @@ def test_the_log_says_how_each_test_went_where_and_which_did_not_run(tmp_path: P
         for outcome in ("passed", "failed" if one == tests[0] else "passed"):
             guest.note(one.nodeid, outcome, 1.25, last=False)
         guest.note(one.nodeid, "passed", 0, last=True)
+    guest.note("c.py::one", "failed", 1, last=False, why="it said: passed  1.0 s  c.py::one")  # and was cut off
     lines, missed = dealing.summary(tmp_path)
     assert lines[:2] == ["failed     2.5 s  a.py::0", "passed     2.5 s  a.py::1"]
     assert missed == ["c.py::one"] and "not run: c.py::one" in lines

@@ -14,6 +14,7 @@ from scripts.dealing import COLLECTED, HOST_ONLY, Dealer
 HERE = Path(__file__).parent
 IN_GUEST = bool(os.environ.get("MOORAGE_TEST_VM"))
 TIMEOUT_S = 900  # of a test in the guest, which is emulated
+WHY = 600  # characters
 DEALER = pytest.StashKey[Dealer]()
 
 
@@ -70,7 +71,9 @@ class _Outcomes:
         self._dealer = dealer
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._dealer.note(report.nodeid, report.outcome, report.duration, last=report.when == "teardown")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = str(crash.message if crash else report.longrepr or "").replace("\n", " ")[:WHY]
+        self._dealer.note(report.nodeid, report.outcome, report.duration, last=report.when == "teardown", why=why)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -198,7 +198,7 @@ def test_a_network_that_is_used_as_fast_as_it_may_be_is_told(engine: Engine, lim
         return {key: 1_000_000} if name == limited else {}
 
     with limit_events(engine) as events:
-        create(engine, "to", ["sh", "-c", "while :; do nc -l -p 99 > /dev/null; done"], **rates("to"))
+        create(engine, "to", ["sh", "-c", "while :; do sleep 600 | nc -l -p 99 > /dev/null; done"], **rates("to"))
         address = engine.inspect("to")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
         listening = lambda: ":0063 " in engine.docker("exec", "to", "cat", "/proc/net/tcp", "/proc/net/tcp6", code=None)  # noqa: E731
         eventually(listening, "the receiver")

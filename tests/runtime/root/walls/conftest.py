@@ -151,8 +151,7 @@ class Yard:
 
     def image(self) -> Path:
         """A root of its own, to put something hostile into."""
-        folder = self.folder / f"image{self.made + 1}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="image-", dir=self.folder))
         make_image(folder)
         return folder
 

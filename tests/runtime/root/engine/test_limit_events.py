@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.root.engine.conftest import PATIENCE_S, SCRATCH, Engine, eventually
+from tests.runtime.root.engine.conftest import PATIENCE_S, Engine, eventually
 from tests.runtime.root.engine.test_limits import create, limit_events
 
 MB = 1 << 20
@@ -162,33 +161,6 @@ def test_a_disk_that_is_used_as_fast_as_it_may_be_is_told(engine: Engine, limit:
         engine.docker("exec", "-d", "io", "sh", "-c", f"while :; do {command}; done")
         hit = first(events, limit="disk_io")
     assert hit["allowed"] == str(allowed) and hit["sentence"].startswith(f"{said} is held back") and hit["name"] == "io"
-
-
-@contextmanager
-def swap_file() -> Iterator[None]:
-    """64 MB of swap, in the guest only: the host's swap is not ours."""
-    file = Path(SCRATCH) / "swapfile"
-    with file.open("wb") as opened:
-        os.posix_fallocate(opened.fileno(), 0, 64 * MB)
-    file.chmod(0o600)
-    subprocess.run(["mkswap", file], check=True, capture_output=True)
-    subprocess.run(["swapon", file], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["swapoff", file], check=True)
-        file.unlink()
-
-
-def test_swap_that_is_full_is_told(engine: Engine) -> None:
-    if not os.environ.get("MOORAGE_TEST_VM"):
-        return
-    with swap_file(), limit_events(engine) as events:
-        command = ["sh", "-c", FULL.format(kept=118 * MB)]
-        create(engine, "swapping", command, ShmSize=256 * MB, Memory=128 * MB, MemorySwap=129 * MB)
-        hit = first(events, PATIENCE_S, limit="swap")
-        assert hit["allowed"] == str(MB) and "all 1 MB beside the 128 MB" in hit["sentence"]
-        engine.clear()
 
 
 @pytest.mark.parametrize(("limited", "said"), [("from", "Sending"), ("to", "Receiving")])

@@ -16,12 +16,14 @@ def test_version_and_info_are_answered(engine: Engine, cli: str) -> None:
     server = "{{(index .Server.Components 0).Name}} {{.Server.Version}} {{.Server.APIVersion}}"
     assert engine.docker("version", "--format", server, cli=cli) == "Engine 0.1.0 1.44\n"
     found, body = engine.docker("info", cli=cli), engine.call("GET", "/info")[1]
-    swap = Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    file = f"moorage-{engine.short}/memory.swap.max" if unified else "memory/memory.memsw.limit_in_bytes"
+    swap = Path("/sys/fs/cgroup", file).exists()
     assert " Storage Driver: overlay2\n  Backing Filesystem: ext4\n" in found
-    assert f" Cgroup Version: {body['CgroupVersion']}\n" in found and body["CgroupVersion"] == "1"
+    assert f" Cgroup Version: {body['CgroupVersion']}\n" in found and body["CgroupVersion"] == ("2" if unified else "1")
     assert ("WARNING: No swap limit support" in found) is not swap and body["SwapLimit"] is swap
     warned = [line for line in found.splitlines() if line.startswith("WARNING")]
-    assert warned == body["Warnings"] and any("not for buffered ones" in line for line in warned)
+    assert warned == body["Warnings"] and any("not for buffered ones" in line for line in warned) is not unified
 
 
 def test_output_comes_and_the_container_goes(engine: Engine, cli: str) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from channels.db import database_sync_to_async
 from django.db import transaction
+from django.utils import timezone
 
 from portal.accounts.actor import Actor
 from portal.accounts.models import Team
 from portal.audit.actions import record
 from portal.errors import PortalError
 from portal.images import quota, uploads
+from portal.images.collect import lock_blobs
 from portal.images.faults import ImageRefused, OffsetConflict
 from portal.images.ingest import Ingest, Prepared, TooLarge, config_json
+from portal.images.known import sizes_for
 from portal.images.models import Blob, Image, Upload
 from portal.images.store import blob_store
 from portal.images.target import Target, repository_of
@@ -37,8 +40,9 @@ async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes
 
     Raises ImageRefused (422, a sentence) for a corrupt or hostile archive and OverQuota (413) when the team's image
     bytes would not hold it; in both cases nothing is left behind. The caller has authorised "deploy" on `app`.
+    Blobs that the team has may be left out (`known.claim_known`).
     """
-    ingest = Ingest(blob_store(), await in_pool(_left_bytes, app.team))
+    ingest = Ingest(blob_store(), await in_pool(_left_bytes, app.team), sizes_for(actor, app))
     try:
         async for chunk in chunks:
             await in_pool(ingest.feed, chunk)
@@ -114,7 +118,7 @@ def _finished(upload: Upload) -> Image | None:
 
 def _ingest_file(actor: Actor, upload: Upload, fd: int) -> Image:
     app = _App(upload.app_slug, upload.team)
-    with Ingest(blob_store(), _left_bytes(app.team)) as ingest:
+    with Ingest(blob_store(), _left_bytes(app.team), sizes_for(actor, app)) as ingest:
         try:
             os.lseek(fd, 0, os.SEEK_SET)
             while data := os.read(fd, READ_BYTES):
@@ -143,7 +147,7 @@ def _register(actor: Actor, app: Target, ingest: Ingest, reference: str) -> Imag
 
 def _check_quota(team: Team, prepared: Prepared) -> None:
     allowed = quota.quota_bytes(team, lock=True)
-    mine = set(Blob.objects.filter(images__team=team, digest__in=prepared.sizes).values_list("digest", flat=True))
+    mine = set(quota.blobs_of_team(team).filter(digest__in=prepared.sizes).values_list("digest", flat=True))
     wanted = sum(size for digest, size in prepared.sizes.items() if digest not in mine)
     used = quota.used_bytes(team)
     if used + wanted > allowed:
@@ -151,15 +155,13 @@ def _check_quota(team: Team, prepared: Prepared) -> None:
 
 
 def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Image:
-    Blob.objects.bulk_create(
-        [Blob(digest=digest, size_bytes=size) for digest, size in prepared.sizes.items()], ignore_conflicts=True
-    )
+    keys = _held_blobs(prepared.sizes)
     manifest = prepared.image.manifest
     name = reference or (prepared.image.tags[0] if prepared.image.tags else "")
     image, fresh = Image.objects.update_or_create(
         repository=repository_of(app),
         digest=manifest.digest,
-        defaults={"reference": name[:255]},
+        defaults={"reference": name[:255], "created_at": timezone.now()},  # sent anew: it is young again
         create_defaults={
             "team": app.team,
             "media_type": manifest.media_type,
@@ -170,7 +172,16 @@ def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Imag
         },
     )
     if fresh:
-        image.blobs.set(Blob.objects.filter(digest__in=prepared.sizes))
+        image.blobs.set(keys)
     details = {"digest": manifest.digest, "size_bytes": prepared.size_bytes, "reference": name[:255]}
     record(actor, "upload", "image", repository_of(app), team=app.team.slug, **details)
     return image
+
+
+def _held_blobs(sizes: Mapping[str, int]) -> list[int]:
+    """Keys of the rows of all these blobs, made where they are missing and held against `collect`, which may just delete one."""
+    rows = [Blob(digest=digest, size_bytes=size) for digest, size in sorted(sizes.items())]
+    while True:
+        Blob.objects.bulk_create(rows, ignore_conflicts=True)
+        if len(keys := lock_blobs(sizes)) == len(sizes):
+            return keys

@@ -15,7 +15,7 @@ from typing import Any
 from portal.accounts.access import actor_of_headers
 from portal.accounts.actor import Actor
 from portal.errors import Invalid, NotFound, PortalError
-from portal.images import actions, uploads
+from portal.images import actions, known, uploads
 from portal.images.actions import in_pool
 from portal.images.asgi_http import (
     ClientGone,
@@ -27,6 +27,7 @@ from portal.images.asgi_http import (
     answer_json,
     body,
     headers_of,
+    json_body,
     refuse,
 )
 from portal.images.faults import UploadBusy
@@ -42,6 +43,7 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
 FINISH_S = 30.0  # how long a page waits for an image that another request is reading
 BUSY_S = 0.2
+KNOWN_MAX_BYTES = 128 << 10
 _TUS = {"tus-resumable": VERSION, "cache-control": "no-store"}
 
 type LoadApp = Callable[[Actor, str], Target]
@@ -104,6 +106,9 @@ class UploadsApp:
         if method == "OPTIONS":
             await answer(send, 204, headers=_options())
             return
+        if upload_id == "known":
+            await self._known(method, headers, receive, send)
+            return
         if method != "GET" and headers.get("tus-resumable") != VERSION:
             raise PortalError(
                 "This server speaks tus 1.0.0.", "Send Tus-Resumable: 1.0.0.", code="tus_version", status=412
@@ -124,6 +129,16 @@ class UploadsApp:
             await answer(send, 204, headers=_TUS)
         else:
             raise PortalError(f"{method[:20]} is not used here.", code="method_not_allowed", status=405)
+
+    async def _known(self, method: str, headers: dict[str, str], receive: Incoming, send: Send) -> None:
+        """`POST …/known` `{"app", "digests"}`: which of these blobs the app's team has, and need not be sent."""
+        if method != "POST":
+            raise PortalError(f"{method[:20]} is not used here.", "Send POST.", code="method_not_allowed", status=405)
+        actor = await in_pool(actor_of_headers, headers, method=method, door=_door(headers))
+        slug, digests = asked(await json_body(receive, KNOWN_MAX_BYTES))
+        app = await in_pool(self._load_app, actor, slug)
+        found = await in_pool(known.claim_known, actor, app, digests)
+        await answer_json(send, 200, {"known": [{"digest": d, "size_bytes": size} for d, size in found.items()]})
 
     async def _create(self, actor: Actor, headers: dict[str, str], receive: Incoming, send: Send) -> None:
         size = _number(headers, "upload-length")
@@ -210,6 +225,15 @@ def metadata(header: str) -> dict[str, str]:
     if not found.get("app") and header:
         raise Invalid("Upload-Metadata does not name the app.", "Send app <base64 of its name>.")
     return found
+
+
+def asked(question: Any) -> tuple[str, list[str]]:
+    """App and digests of the question what is known; raises Invalid."""
+    app = question.get("app") if isinstance(question, dict) else None
+    digests = question.get("digests") if isinstance(question, dict) else None
+    if not isinstance(app, str) or not isinstance(digests, list) or not all(isinstance(d, str) for d in digests):
+        raise Invalid("The question names no app or no digests.", 'Send {"app": "<name>", "digests": ["sha256:…"]}.')
+    return app, digests
 
 
 def _method(scope: Scope, headers: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from portal.errors import PortalError
+from portal.errors import Invalid, PortalError
 
 type Scope = dict[str, Any]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -55,6 +55,19 @@ async def body(receive: Incoming) -> AsyncIterator[bytes]:
             raise ClientGone
         if chunk := message.get("body", b""):
             yield chunk
+
+
+async def json_body(receive: Incoming, most_bytes: int) -> Any:
+    """The body as JSON; raises PortalError (413) above `most_bytes`, Invalid when it is none."""
+    content = b""
+    async for chunk in body(receive):
+        content += chunk
+        if len(content) > most_bytes:
+            raise PortalError(f"The JSON body is larger than {most_bytes >> 10} kB.", code="too_large", status=413)
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise Invalid("The body is not JSON.") from None
 
 
 async def answer(send: Send, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> None:

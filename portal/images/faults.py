@@ -46,6 +46,13 @@ class NoSpace(PortalError):
     status = 507
 
 
+class StoreUnavailable(PortalError):
+    """The object store does not answer, or refuses."""
+
+    code = "store_unavailable"
+    status = 503
+
+
 def shown(size_bytes: float) -> str:
     """A size as people read it: 512 bytes, 1.5 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):

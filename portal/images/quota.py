@@ -1,20 +1,29 @@
-"""A team's image bytes: each blob once, and what uploads under way have been promised."""
+"""A team's image bytes: each blob once, and what uploads under way have been promised.
+
+A blob that several teams have counts for each of them: what a team uses must not depend on strangers.
+"""
 
 from __future__ import annotations
 
-from django.db.models import Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from portal.accounts.models import Team
 from portal.images.faults import ImageOverQuota, shown
-from portal.images.models import Blob, Upload
+from portal.images.models import Blob, BlobClaim, Image, Upload
 from portal.plans.models import TeamQuota
+
+
+def blobs_of_team(team: Team) -> QuerySet[Blob]:
+    """Every blob that stays because of the team, once: its images', and those it was told it need not send."""
+    of_images = Image.blobs.through.objects.filter(image__team=team).values("blob_id")
+    claimed = BlobClaim.objects.filter(team=team, until__gt=timezone.now()).values("blob_id")
+    return Blob.objects.filter(Q(pk__in=of_images) | Q(pk__in=claimed))
 
 
 def used_bytes(team: Team) -> int:
     """Bytes of the team's blobs, each counted once."""
-    mine = Blob.objects.filter(images__team=team).distinct().values("pk")
-    return int(Blob.objects.filter(pk__in=mine).aggregate(sum=Sum("size_bytes"))["sum"] or 0)
+    return int(blobs_of_team(team).aggregate(sum=Sum("size_bytes"))["sum"] or 0)
 
 
 def promised_bytes(team: Team, *, but: Upload | None = None) -> int:

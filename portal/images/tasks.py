@@ -16,4 +16,4 @@ def sweep_uploads() -> int:
 @shared_task(name="images.collect")
 def collect_blobs() -> int:
     """Every hour: blobs that no image needs."""
-    return collect.collect()
+    return collect.collect().blobs

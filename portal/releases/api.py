@@ -12,7 +12,7 @@ from portal.api_auth import acting
 from portal.api_paging import page
 from portal.hosting.access import get_app
 from portal.hosting.usage import reserved_by
-from portal.images.models import Blob
+from portal.images.quota import used_bytes
 from portal.plans.access import get_plan
 from portal.plans.actions import quota_of, sums_of
 from portal.plans.api import PlanFields, PlanOut
@@ -96,8 +96,7 @@ def patch_plan(request: HttpRequest, plan: str, body: PlanFields) -> Plan:
 def usage(request: HttpRequest, team: str) -> dict[str, Any]:
     """What a team has reserved, beside its quota."""
     row = get_team(acting(request), team)
-    image_bytes = Blob.objects.filter(images__team=row).distinct().values_list("size_bytes", flat=True)
-    used = {**_fields(reserved_by(row)), "image_bytes": sum(image_bytes)}
+    used = {**_fields(reserved_by(row)), "image_bytes": used_bytes(row)}
     return {"team": row.slug, "used": used, "quota": _fields(sums_of(quota_of(row)))}
 
 

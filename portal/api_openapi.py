@@ -91,7 +91,13 @@ def _known() -> dict[str, Any]:
     }
     blob = {"type": "object", "properties": {"digest": {"type": "string"}, "size_bytes": {"type": "integer"}}}
     found = {"type": "object", "required": ["known"], "properties": {"known": {"type": "array", "items": blob}}}
-    names = {"400": "No such question.", "401": "No token or session.", "403": "The role does not allow it.", "404": "No such app, for the asker.", "413": "The question is too large.", "422": "A digest is none, or too many are."}  # fmt: skip
+    names = {
+        "401": "No token or session.",
+        "403": "The role does not allow it.",
+        "404": "No such app, for the asker.",
+        "413": "The question is too large.",
+        "422": "No such question, a digest that is none, or too many.",
+    }
     return {
         "operationId": "known_layers",
         "summary": "Which blobs the app's team has, and need not be sent",

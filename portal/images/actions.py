@@ -161,7 +161,8 @@ def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Imag
     image, fresh = Image.objects.update_or_create(
         repository=repository_of(app),
         digest=manifest.digest,
-        defaults={"reference": name[:255], "created_at": timezone.now()},  # sent anew: it is young again
+        # Sent anew: it is young again.
+        defaults={"reference": name[:255], "created_at": timezone.now(), "deployed_at": None},
         create_defaults={
             "team": app.team,
             "media_type": manifest.media_type,

@@ -1,6 +1,6 @@
 """Images and blobs that nobody needs any more leave by themselves.
 
-An image stays while a release has it, and a week after it was sent. A blob stays while an image has it, while a team that
+An image stays while a release has it; one that nobody has deployed stays a week after it was sent. A blob stays while an image has it, while a team that
 was told of it may rely on it (`known`), and an hour after it was last written or asked for.
 
 Safe beside whoever brings the same thing at the same moment, in any process: who deploys locks the image's row, who
@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, ProtectedError, QuerySet
+from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet
 from django.utils import timezone
 
+from portal.config import config
 from portal.images.models import Blob, BlobClaim, Image
 from portal.images.store import blob_store
 
 GRACE_S = 3600.0
+GRACE_WHEN_TIGHT_S = 120.0  # whoever receives an image touches what it relies on every 30 s
 UNUSED_KEPT = dt.timedelta(days=7)
+UNUSED_KEPT_WHEN_TIGHT = dt.timedelta(days=1)
+TIGHT_SHARE = 0.15  # of the file system
 _AT_A_TIME = 500
 
 
@@ -36,10 +41,16 @@ class Collected:
     freed_bytes: int
 
 
-def collect(*, grace_s: float = GRACE_S) -> Collected:
+def is_tight() -> bool:
+    """Whether the portal's disk is nearly full: then collection does not wait for its hour."""
+    disk = shutil.disk_usage(config().portal_dir)
+    return disk.free < disk.total * TIGHT_SHARE
+
+
+def collect(*, grace_s: float = GRACE_S, unused_kept: dt.timedelta = UNUSED_KEPT) -> Collected:
     """Remove what nobody needs. May run twice at once, and beside anything else."""
     BlobClaim.objects.filter(until__lte=timezone.now()).delete()
-    images = drop_unused_images()
+    images = drop_unused_images(unused_kept)
     old = timezone.now() - dt.timedelta(seconds=grace_s)
     orphans = dict(unneeded().filter(created_at__lte=old).values_list("digest", "size_bytes"))
     store = blob_store()
@@ -80,17 +91,17 @@ def unused_images() -> QuerySet[Image]:
     return Image.objects.filter(releases=None)
 
 
-def drop_unused_images() -> int:
-    """Forget the images that nobody deployed within a week, or whose last release went; how many went."""
-    before = timezone.now() - UNUSED_KEPT
-    keys = list(unused_images().filter(created_at__lt=before).values_list("pk", flat=True))
-    return sum(drop_image(key, sent_before=before) for key in keys)
+def drop_unused_images(kept: dt.timedelta = UNUSED_KEPT) -> int:
+    """Forget the images whose last release went, and those that nobody deployed in time; how many went."""
+    over = Q(deployed_at__isnull=False) | Q(created_at__lt=timezone.now() - kept)
+    keys = list(unused_images().filter(over).values_list("pk", flat=True))
+    return sum(_drop_image(key, over) for key in keys)
 
 
-def drop_image(key: int, *, sent_before: dt.datetime) -> bool:
+def _drop_image(key: int, over: Q) -> bool:
     """Forget one image unless a release has it, also one that is being made in this moment; whether it went."""
     with contextlib.suppress(ProtectedError, IntegrityError), transaction.atomic():
-        image = Image.objects.select_for_update(of=("self",)).filter(pk=key, created_at__lt=sent_before).first()
+        image = Image.objects.select_for_update(of=("self",)).filter(over, pk=key).first()
         if image is not None:
             image.delete()  # asks for releases after the lock was taken
             return True

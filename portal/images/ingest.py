@@ -22,7 +22,7 @@ from portal.images.blobs import DIGEST, BlobMissing, Blobs, BlobWriter
 from portal.images.faults import ImageRefused, NoSpace, shown
 from runtime.images.format import MACHINES, ArchivedImage, ArchiveReader, ImageFault, StoredBlob, images, sniff
 
-TOUCH_EVERY_S = 600
+TOUCH_EVERY_S = 30
 _BLOB_NAME = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _HEAD_BYTES = 512
 

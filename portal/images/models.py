@@ -54,7 +54,8 @@ class Image(models.Model):
     )  # runtime.images.format.ImageConfig as JSON: entrypoint, cmd, env, user, port, …
     reference = models.CharField(max_length=255, blank=True)  # as the archive or the push named it
     blobs = models.ManyToManyField(Blob, related_name="images")
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(auto_now_add=True)  # when it was last sent
+    deployed_at = models.DateTimeField(null=True, blank=True)  # since it was sent; None: nobody has deployed it yet
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
 
     class Meta:

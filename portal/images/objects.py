@@ -197,7 +197,8 @@ class _Object(io.RawIOBase):
     def __init__(self, storage: S3Storage, key: str, size: int) -> None:
         location = f"{storage.location}/" if storage.location else ""
         self._object: Any = storage.bucket.Object(f"{location}{key}")
-        self._size, self._at, self._body = size, 0, None
+        self._size, self._at = size, 0
+        self._body: Any = None
 
     def readable(self) -> bool:
         """Yes."""

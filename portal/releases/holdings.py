@@ -118,7 +118,7 @@ def _holding(image: Image, own_bytes: int, why: str | None) -> Holding:
     if why is not None:
         return Holding(image, own_bytes, why, None)
     now, goes_at = timezone.now(), image.created_at + UNUSED_KEPT
-    if goes_at <= now:
+    if goes_at <= now or image.deployed_at is not None:
         return Holding(image, own_bytes, "No release has it any more; it goes within the hour.", now)
     return Holding(
         image, own_bytes, f"No release has it; it goes {figures.ago(goes_at, now)}, unless it is deployed.", goes_at

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import os
 import threading
 from collections.abc import Callable
 
 import pytest
 from django.db import connection, transaction
-from django.test import Client
 from django.utils import timezone
 
 from portal.accounts.actor import Actor
 from portal.errors import Conflict
 from portal.hosting.models import App
-from portal.images import collect as collecting
 from portal.images.actions import receive_archive
-from portal.images.blobs import BlobStore
+from portal.images.blobs import Blobs
 from portal.images.collect import collect, drop_unused_images
 from portal.images.models import Blob, Image
-from portal.releases.holdings import holdings, store_use
 from portal.releases.making import make_release
 from portal.releases.models import Release
 from portal.releases.settle import forget_old_releases
 from tests.conftest import People
 from tests.portal.images import archives
-from tests.portal.images.test_the_blob_store import make_old
+from tests.portal.images.ages import make_old
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROUNDS = 12
+
+
+@pytest.fixture
+def store(either: Blobs) -> Blobs:
+    """Each test with both kinds of store."""
+    return either
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:
@@ -59,16 +61,14 @@ def received(developer: Actor, app: App, archive: bytes) -> Image:
     return asyncio.run(receive_archive(developer, app, archives.chunks(archive, 1 << 20)))
 
 
-def is_whole(image: Image, store: BlobStore) -> bool:
+def is_whole(image: Image, store: Blobs) -> bool:
     """Rows and files of everything the image needs are there."""
     wanted = {image.digest, *(layer["digest"] for layer in image.config["layers"])}
     rows = set(image.blobs.values_list("digest", flat=True))
     return wanted < rows and len(rows) == len(wanted) + 1 and all(store.has(digest) for digest in rows)
 
 
-def test_an_image_that_comes_while_its_blobs_are_collected_is_whole(
-    app: App, developer: Actor, store: BlobStore
-) -> None:
+def test_an_image_that_comes_while_its_blobs_are_collected_is_whole(app: App, developer: Actor, store: Blobs) -> None:
     data = archives.demo()
     for _ in range(ROUNDS):
         received(developer, app, data).delete()
@@ -81,7 +81,7 @@ def test_an_image_that_comes_while_its_blobs_are_collected_is_whole(
         image.delete()
 
 
-def test_an_image_is_deployed_or_forgotten_but_never_half(app: App, developer: Actor, store: BlobStore) -> None:
+def test_an_image_is_deployed_or_forgotten_but_never_half(app: App, developer: Actor, store: Blobs) -> None:
     deployed = 0
     for round_number in range(ROUNDS):
         image = received(developer, app, archives.demo())
@@ -107,26 +107,8 @@ def test_an_image_is_deployed_or_forgotten_but_never_half(app: App, developer: A
     assert 0 <= deployed <= ROUNDS
 
 
-def test_a_blob_that_was_written_hours_ago_and_is_registered_now_is_no_left_over(
-    app: App, developer: Actor, store: BlobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A slow line: the first layer's file is older than the grace period when the image is complete."""
-    held = BlobStore.keep
-
-    def keep_old(self: BlobStore, path: object, *args: object) -> None:
-        os.utime(path, (0, 0))  # type: ignore[arg-type]
-        held(self, path, *args)  # type: ignore[arg-type]
-        assert collecting.collect().blobs == 0  # no row names it yet
-
-    monkeypatch.setattr(BlobStore, "keep", keep_old)
-    with store.writer() as writer:
-        writer.write(b"the first layer")
-        blob = writer.commit()
-    assert store.has(blob.digest)
-
-
 def test_what_the_rollback_set_needs_stays_whatever_its_age(
-    app: App, developer: Actor, store: BlobStore, people: People
+    app: App, developer: Actor, store: Blobs, people: People
 ) -> None:
     images = [
         received(developer, app, archives.demo(size_mb=1, tag=f"shop:{n}", architecture="amd64")) for n in range(1)
@@ -145,32 +127,3 @@ def test_what_the_rollback_set_needs_stays_whatever_its_age(
     assert list(Image.objects.all()) == [images[1]]
     assert is_whole(images[1], store)
     assert set(store.digests()) == set(Blob.objects.values_list("digest", flat=True))
-
-
-def test_the_pages_say_what_goes_and_why_what_stays_stays(
-    app: App, developer: Actor, store: BlobStore, owner: Client, people: People
-) -> None:
-    kept = received(developer, app, archives.demo())
-    unused = received(developer, app, archives.demo(size_mb=1))
-    Release.objects.create(app=app, number=1, image=kept, environment_encrypted=b"")
-    Image.objects.filter(pk=unused.pk).update(created_at=timezone.now() - dt.timedelta(days=5))
-    found = holdings(people.team)
-    by_image = {holding.image.pk: holding for holding in found.images}
-    assert by_image[kept.pk].why == "Release 1 of shop can be rolled back to; plan nano keeps 20."
-    assert by_image[kept.pk].goes_at is None
-    assert "goes in 2 days" in by_image[unused.pk].why
-    assert 1 << 20 < by_image[unused.pk].own_bytes < unused.size_bytes  # the layer below is the other's too
-    assert found.going_bytes == by_image[unused.pk].own_bytes
-    page = owner.get("/teams/acme/images").content.decode()
-    assert "can be rolled back to" in page and "goes in 2 days" in page
-    answer = owner.get("/api/v1/teams/acme/images").json()
-    assert [row["goes_at"] is None for row in answer["items"]] == [False, True]
-    assert owner.get("/teams/strangers/images").status_code == 404
-    assert owner.get("/operator/storage").status_code == 403
-    own_bytes = by_image[unused.pk].own_bytes
-    unused.delete()
-    assert store_use().unneeded_bytes == own_bytes
-    operator = people.client(people.operator)
-    make_old(store)
-    said = operator.post("/operator/storage", follow=True).content.decode()
-    assert "3 blobs went" in said

@@ -18,7 +18,7 @@ from portal.hosting.access import get_app
 from portal.hosting.models import App
 from portal.images.actions import receive_archive
 from portal.images.asgi import UploadsApp
-from portal.images.blobs import BlobStore
+from portal.images.blobs import Blobs
 from portal.images.collect import collect
 from portal.images.faults import ImageRefused
 from portal.images.models import BlobClaim, Image, Upload
@@ -27,14 +27,20 @@ from portal.images.store import uploads_dir
 from scripts.demo_image import Contents, ballast_layer, build
 from tests.conftest import People
 from tests.portal.images import archives
+from tests.portal.images.ages import make_old
 from tests.portal.images.serving import serving
-from tests.portal.images.test_the_blob_store import make_old
 from tests.portal.images.test_uploading_in_chunks import begin, patch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 KNOWN = "/api/v1/uploads/known"
 NOBODYS = f"sha256:{'0' * 64}"
+
+
+@pytest.fixture
+def store(either: Blobs) -> Blobs:
+    """Each test with both kinds of store."""
+    return either
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def http(url: str, people: People, app: App, store: BlobStore) -> Iterator[httpx.Client]:
+def http(url: str, people: People, app: App, store: Blobs) -> Iterator[httpx.Client]:
     """A client with the developer's token."""
     with client(url, people.token(people.developer, "deploy")) as made:
         yield made
@@ -88,7 +94,7 @@ def without_blobs(archive: bytes, digests: set[str]) -> bytes:
 
 
 def test_an_archive_without_the_layers_the_team_has_becomes_the_same_image(
-    http: httpx.Client, app: App, developer: object, store: BlobStore
+    http: httpx.Client, app: App, developer: object, store: Blobs
 ) -> None:
     first = received(developer, app, changed(1))
     second = changed(2)
@@ -105,7 +111,7 @@ def test_an_archive_without_the_layers_the_team_has_becomes_the_same_image(
     assert received(developer, app, second).digest == answer.headers["Moorage-Image-Digest"]
 
 
-def test_an_old_archive_leaves_a_link_in_the_place_of_a_layer(app: App, developer: object, store: BlobStore) -> None:
+def test_an_old_archive_leaves_a_link_in_the_place_of_a_layer(app: App, developer: object, store: Blobs) -> None:
     whole = received(developer, app, changed(1))
     archive = archives.old_style(changed(1))
     config = json.loads(next(data for name, data in archives.members(archive).items() if name.endswith(".json")))
@@ -119,7 +125,7 @@ def test_an_old_archive_leaves_a_link_in_the_place_of_a_layer(app: App, develope
 
 
 def test_what_another_team_has_is_neither_told_nor_given(
-    http: httpx.Client, url: str, people: People, app: App, developer: object, store: BlobStore
+    http: httpx.Client, url: str, people: People, app: App, developer: object, store: Blobs
 ) -> None:
     archive = changed(1)
     image = received(developer, app, archive)
@@ -136,7 +142,7 @@ def test_what_another_team_has_is_neither_told_nor_given(
 
 
 def test_a_token_of_one_app_relies_on_that_apps_layers_alone(
-    url: str, people: People, app: App, developer: object, store: BlobStore
+    url: str, people: People, app: App, developer: object, store: Blobs
 ) -> None:
     image = received(developer, app, changed(1))
     App.objects.create(team=app.team, slug="other", plan=app.plan)
@@ -170,7 +176,7 @@ def test_a_question_that_is_none_is_refused(http: httpx.Client, question: object
 
 
 def test_what_was_promised_stays_for_the_upload_and_counts_as_the_teams(
-    http: httpx.Client, app: App, developer: object, store: BlobStore
+    http: httpx.Client, app: App, developer: object, store: Blobs
 ) -> None:
     archive = changed(1)
     image = received(developer, app, archive)
@@ -183,7 +189,7 @@ def test_what_was_promised_stays_for_the_upload_and_counts_as_the_teams(
     assert received(developer, app, without_blobs(archive, here)).digest == image.digest
 
 
-def test_a_promise_ends_after_a_day(http: httpx.Client, app: App, developer: object, store: BlobStore) -> None:
+def test_a_promise_ends_after_a_day(http: httpx.Client, app: App, developer: object, store: Blobs) -> None:
     image = received(developer, app, changed(1))
     known(http, layers_of(image))
     image.delete()

@@ -27,6 +27,7 @@ from worker.ingress_table import AppRoute
 from worker.memory import Memory
 from worker.portal import Portal
 from worker.protocol import Desired, DesiredInstance, GroupLimits, HostFacts, Limits, Observed, Report
+from worker.prune import prune
 from worker.routes import app_routes
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Converger:
                 try:
                     await asyncio.wait_for(self._wake.wait(), TICK_S)
                 except TimeoutError:
+                    await self._prune()
                     self._hinted = self._dirty = self._news = True
                     self._routed = None  # look at HAProxy itself again
                     self._facts = None
@@ -291,6 +293,15 @@ class Converger:
             return self._say("portal", error)
         self._say("portal", None)
         return await self._take(found)
+
+    async def _prune(self) -> None:
+        """Remove images that this host no longer needs; a round that has other things to do comes before."""
+        if self._desired is not None and self._complete and not self._hands.jobs:
+            needed = {instance.image.digest for instance in self._desired.instances}
+            try:
+                await asyncio.to_thread(prune, self._engine, self._memory, needed, self._config.state)
+            except EngineFault as error:
+                log.warning("%s", error)
 
     def _say(self, whom: str, error: Exception | None) -> bool:
         """Log a trouble once, and its end; False, for the caller's convenience."""

@@ -22,6 +22,7 @@ from worker import limits as plan
 from worker.container import Container, create_body, image_reference, team_network, update_body
 from worker.errors import EngineFault
 from worker.protocol import LABEL_APP, DesiredInstance, GroupLimits, HostFacts, Limits
+from worker.pruning import HostImage, host_image
 
 CALL_TIMEOUT_S = 20.0
 PULL_SILENCE_S = 120.0  # a pull tells of its progress all the time; longer silence is a failure
@@ -89,6 +90,24 @@ class Engine:
             error=state.get("Error", ""),
             sentence=(state.get("Moorage") or {}).get("sentence") or "",
         )
+
+    def images(self) -> list[HostImage]:
+        """All images on the host."""
+        api = self._api()
+        with _faults("list images"):
+            return [host_image(row) for row in api.images()]
+
+    def remove_image(self, identity: str) -> bool:
+        """Remove an image with its names; False when a container needs it, or it is gone."""
+        api = self._api()
+        with _faults(f"remove the image {identity[:19]}"):
+            try:
+                api.remove_image(identity, force=True)
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
+                return False
+        return True
 
     def has_image(self, wanted: DesiredInstance) -> bool:
         """Whether the image is on the host, by digest."""

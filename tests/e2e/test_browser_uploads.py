@@ -93,8 +93,8 @@ def test_a_file_that_is_no_image_is_refused_in_words(portal: Portal, tmp_path: P
 
 
 def test_the_second_upload_sends_the_changed_layer_alone(portal: Portal, tmp_path: Path) -> None:
-    first = build_demo(tmp_path / "first.tar", "--size-mb", "60", "--seed", "5", "--top-mb", "5", "--top-seed", "1")
-    second = build_demo(tmp_path / "second.tar", "--size-mb", "60", "--seed", "5", "--top-mb", "5", "--top-seed", "2")
+    first = build_demo(tmp_path / "first.tar", "--size-mb", "60", "--seed", "5", "--top-mb", "5", "--top-seed", "11")
+    second = build_demo(tmp_path / "second.tar", "--size-mb", "60", "--seed", "5", "--top-mb", "5", "--top-seed", "12")
     sent: list[int] = []
     portal.page.on(
         "request", lambda r: sent.append(int(r.headers.get("upload-length", 0))) if r.method == "POST" else None

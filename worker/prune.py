@@ -1,0 +1,30 @@
+"""Carries out what `worker.pruning` decides."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from worker import pruning
+from worker.engine import Engine
+from worker.memory import Memory
+
+log = logging.getLogger(__name__)
+
+
+def prune(engine: Engine, memory: Memory, needed: Collection[str], state: Path) -> list[str]:
+    """Remove images nobody needs; ids of those that went. Raises EngineFault."""
+    images, now, before = engine.images(), time.time(), memory.images()
+    last = pruning.seen(images, needed, before, now)
+    disk = os.statvfs(state)
+    chosen = pruning.removable(images, needed, last, now, disk.f_bavail / max(1, disk.f_blocks))
+    gone = [identity for identity in chosen if engine.remove_image(identity)]
+    if gone:
+        log.info("%d images that nothing here needs were removed.", len(gone))
+    kept = {identity: at for identity, at in last.items() if identity not in gone}
+    if kept != before:
+        memory.keep_images(kept)
+    return gone

@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.db import DatabaseError
+
 from portal.accounts.access import actor_of_headers
 from portal.accounts.actor import Actor
 from portal.errors import Invalid, NotFound, PortalError
@@ -29,6 +31,7 @@ from portal.images.asgi_http import (
     headers_of,
     json_body,
     refuse,
+    refuse_or_raise,
 )
 from portal.images.faults import UploadBusy
 from portal.images.ingest import refusals
@@ -99,6 +102,8 @@ class UploadsApp:
             await refuse(send, incoming, error, _TUS)
         except ClientGone:
             return  # what came is in the file; the client asks for its offset and goes on
+        except (OSError, DatabaseError) as error:
+            await refuse_or_raise(send, incoming, error, _TUS)
 
     async def _serve(self, scope: Scope, headers: dict[str, str], receive: Incoming, send: Send) -> None:
         method = _method(scope, headers)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from portal.errors import Invalid, PortalError
+from portal.errors import Invalid, PortalError, refusal_of
 
 type Scope = dict[str, Any]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -98,6 +98,16 @@ async def refuse(send: Send, receive: Incoming, error: PortalError, headers: Map
     await send({"type": "http.response.body", "body": content, "more_body": True})
     await discard(receive)
     await send({"type": "http.response.body", "body": b""})
+
+
+async def refuse_or_raise(
+    send: Send, receive: Incoming, error: Exception, headers: Mapping[str, str] | None = None
+) -> None:
+    """A full disk as problem+json; every other error that is no refusal is the server's to log."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    await refuse(send, receive, refusal, headers)
 
 
 async def discard(receive: Incoming) -> None:

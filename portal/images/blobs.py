@@ -76,6 +76,14 @@ class BlobWriter:
         self._kept = False
         self.size_bytes = 0
 
+    @classmethod
+    def held(cls, store: Spool, path: Path, digest: str, size_bytes: int) -> Self:
+        """A blob that lies whole and durable in a file of the writer's own: to be kept in case it is not here any more."""
+        made = cls.__new__(cls)
+        made._store, made._path, made._fd, made._hash = store, path, -1, None
+        made._digest, made._secured, made._kept, made.size_bytes = digest, "", False, size_bytes
+        return made
+
     def write(self, data: bytes | memoryview) -> None:
         """Append and hash; raises OSError (ENOSPC and the like)."""
         view = memoryview(data)
@@ -147,6 +155,12 @@ class Blobs(Protocol):
     def touch(self, digest: str) -> bool:
         """Make a blob young again, so that no collection takes it for an hour; whether it is here."""
 
+    def hold(self, digest: str) -> BlobWriter | None:
+        """A blob that is here, so that its removal costs nothing until it is committed; None where that is not possible.
+
+        Raises BlobMissing.
+        """
+
     def size(self, digest: str) -> int:
         """Bytes of a blob; raises BlobMissing."""
 
@@ -208,6 +222,15 @@ class BlobStore:
             yield
         finally:
             os.close(fd)
+
+    def hold(self, digest: str) -> BlobWriter | None:
+        """See `Blobs`: a hard link."""
+        link = self.incoming / secrets.token_hex(16)
+        try:
+            os.link(self.path(digest), link)
+        except FileNotFoundError:
+            raise BlobMissing(f"no blob {digest}") from None
+        return BlobWriter.held(self, link, digest, link.stat().st_size)
 
     def secure(self, path: Path, digest: str) -> str:
         """fsync; see `Spool`."""

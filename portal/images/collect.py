@@ -25,7 +25,7 @@ from portal.images.models import Blob, BlobClaim, Image
 from portal.images.store import blob_store
 
 GRACE_S = 3600.0
-GRACE_WHEN_TIGHT_S = 120.0  # whoever receives an image touches what it relies on every 30 s
+GRACE_WHEN_TIGHT_S = 60.0  # from a blob's last use to the end of the transaction that names it
 UNUSED_KEPT = dt.timedelta(days=7)
 UNUSED_KEPT_WHEN_TIGHT = dt.timedelta(days=1)
 TIGHT_SHARE = 0.15  # of the file system
@@ -43,6 +43,8 @@ class Collected:
 
 def is_tight() -> bool:
     """Whether the portal's disk is nearly full: then collection does not wait for its hour."""
+    if config().blobs_url:
+        return False
     disk = shutil.disk_usage(config().portal_dir)
     return disk.free < disk.total * TIGHT_SHARE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from portal.errors import NoSpace as NoSpace
 from portal.errors import OverQuota, PortalError
 
 
@@ -37,13 +38,6 @@ class ChecksumMismatch(PortalError):
 
     code = "checksum_mismatch"
     status = 460
-
-
-class NoSpace(PortalError):
-    """The portal's own disk is full."""
-
-    code = "disk_full"
-    status = 507
 
 
 class StoreUnavailable(PortalError):

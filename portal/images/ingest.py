@@ -159,8 +159,7 @@ class Ingest:
     def open(self, name: str, size: int, kind: str) -> _Member | None:
         """A blob begins (format.BlobSink)."""
         digest = f"sha256:{name.removeprefix('blobs/sha256/')}"
-        if DIGEST.match(digest) and self._store.touch(digest):
-            self._known[digest] = time.monotonic()
+        if DIGEST.match(digest) and self._relies_on(digest):
             return None
         self._open = self._store.writer(hashed_elsewhere=True)
         return _Member(self, self._open)
@@ -190,15 +189,28 @@ class Ingest:
     def _left_out(self, digest: str, name: str) -> StoredBlob | None:
         """A blob that the archive does not bring and the team has."""
         size = self._known_size(digest)
-        if size is None or not self._store.touch(digest):
+        if size is None or not self._relies_on(digest):
             return None
-        self._known[digest] = time.monotonic()
         try:
             with self._store.open(digest) as file:
                 kind = sniff(file.read(_HEAD_BYTES))
         except BlobMissing:
             return None
         return StoredBlob(name=name, digest=digest, size=size, kind=kind)
+
+    def _relies_on(self, digest: str) -> bool:
+        """Whether the blob is here; then it stays until this ends."""
+        if not self._store.touch(digest):
+            return False
+        self._known[digest] = time.monotonic()
+        if digest not in self._writers:
+            try:
+                held = self._store.hold(digest)
+            except BlobMissing:
+                return False
+            if held is not None:
+                self._writers[digest] = held
+        return True
 
     def _keep_young(self) -> None:
         now = time.monotonic()

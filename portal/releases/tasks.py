@@ -44,7 +44,7 @@ def tidy() -> None:
 
 @shared_task(name="releases.relieve")  # type: ignore[untyped-decorator]
 def relieve() -> int:
-    """Every minute, while the portal's disk is nearly full: what tidying and collection would take away in their hour goes now."""
+    """Every ten seconds, while the portal's disk is nearly full: what tidying and collection would take away in their hour goes now."""
     if not is_tight():
         return 0
     for app in App.objects.select_related("plan"):

@@ -54,7 +54,8 @@ async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes
 
 
 def check_announced(app: Target, size_bytes: int) -> None:
-    """Refuse (413) before the first byte a body whose announced length the team's quota cannot hold."""
+    """Refuse before the first byte a body whose announced length the disk (507) or the team's quota (413) cannot hold."""
+    uploads.check_room(size_bytes, times=1)
     allowed, used = quota.quota_bytes(app.team), quota.used_bytes(app.team)
     if used + size_bytes > allowed:
         raise quota.over_quota(app.team, size_bytes, used, allowed)

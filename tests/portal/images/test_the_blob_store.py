@@ -223,3 +223,23 @@ def test_the_secret_stands_in_a_file_of_two_lines(tmp_path: Path) -> None:
     (tmp_path / "blobs").write_text("only-one\n")
     with pytest.raises(ConfigError, match="two lines"):
         storage_of("s3://bucket", tmp_path / "blobs")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_an_upload_relies_on_survives_even_a_collection_without_grace(
+    app: App, developer: Actor, store: BlobStore
+) -> None:
+    """As when the disk is tight and the client has stalled: files are held by a link of the upload's own."""
+    asyncio.run(receive_archive(developer, app, archives.chunks(archives.demo()))).delete()
+    collected = 0
+
+    async def chunks_with_a_collection_in_between() -> object:
+        nonlocal collected
+        data = archives.demo()
+        yield data[:-2000]
+        collected = (await asyncio.to_thread(collect, grace_s=-1)).blobs
+        yield data[-2000:]
+
+    image = asyncio.run(receive_archive(developer, app, chunks_with_a_collection_in_between()))  # type: ignore[arg-type]
+    assert collected == 3
+    assert all(store.has(digest) for digest in image.blobs.values_list("digest", flat=True))

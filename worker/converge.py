@@ -63,6 +63,8 @@ class Converger:
         self._trouble: set[str] = set()
         self._died: set[str] = set()
         self.last_round = time.monotonic()
+        self._pruned = time.monotonic()
+        self._pruning: asyncio.Task[None] | None = None
 
     def hint(self) -> None:
         """Something may be new: fetch and converge soon."""
@@ -82,10 +84,10 @@ class Converger:
             while True:
                 await self._round()
                 self.last_round = time.monotonic()
+                self._prune_sometimes()
                 try:
                     await asyncio.wait_for(self._wake.wait(), TICK_S)
                 except TimeoutError:
-                    await self._prune()
                     self._hinted = self._dirty = self._news = True
                     self._routed = None  # look at HAProxy itself again
                     self._facts = None
@@ -294,14 +296,22 @@ class Converger:
         self._say("portal", None)
         return await self._take(found)
 
+    def _prune_sometimes(self) -> None:
+        """Every 15 s, however much there is to do, and beside it: let images go that this host no longer needs."""
+        if self._desired is None or not self._complete or time.monotonic() - self._pruned < TICK_S:
+            return
+        self._pruned = time.monotonic()
+        if self._pruning is None or self._pruning.done():
+            self._pruning = asyncio.create_task(self._prune())
+
+    def _needed(self) -> set[str]:
+        return {instance.image.digest for instance in self._desired.instances} if self._desired else set()
+
     async def _prune(self) -> None:
-        """Remove images that this host no longer needs; a round that has other things to do comes before."""
-        if self._desired is not None and self._complete and not self._hands.jobs:
-            needed = {instance.image.digest for instance in self._desired.instances}
-            try:
-                await asyncio.to_thread(prune, self._engine, self._memory, needed, self._config.state)
-            except EngineFault as error:
-                log.warning("%s", error)
+        try:
+            await asyncio.to_thread(prune, self._engine, self._memory, self._needed, self._config.state)
+        except EngineFault as error:
+            log.warning("%s", error)
 
     def _say(self, whom: str, error: Exception | None) -> bool:
         """Log a trouble once, and its end; False, for the caller's convenience."""

@@ -54,6 +54,7 @@ class Engine:
         self._lock = threading.Lock()
         self._client: Any = None
         self._networks: set[str] = set()
+        self._removing = threading.Lock()  # who asks for an image is told the truth of it until it is wanted no more
 
     def _api(self) -> Any:
         with self._lock:
@@ -97,11 +98,13 @@ class Engine:
         with _faults("list images"):
             return [host_image(row) for row in api.images()]
 
-    def remove_image(self, identity: str) -> bool:
-        """Remove an image with its names; False when a container needs it, or it is gone."""
+    def remove_image(self, identity: str, needed: Callable[[], bool]) -> bool:
+        """Remove an image with its names; False when it is needed after all, by a container too, or gone already."""
         api = self._api()
-        with _faults(f"remove the image {identity[:19]}"):
+        with self._removing, _faults(f"remove the image {identity[:19]}"):
             try:
+                if needed():
+                    return False
                 api.remove_image(identity, force=True)
             except docker.errors.APIError as error:
                 if error.status_code not in (404, 409):
@@ -110,9 +113,9 @@ class Engine:
         return True
 
     def has_image(self, wanted: DesiredInstance) -> bool:
-        """Whether the image is on the host, by digest."""
+        """Whether the image is on the host, by digest, and not just being removed."""
         api = self._api()
-        with _faults("look for the image"):
+        with self._removing, _faults("look for the image"):
             try:
                 api.inspect_image(image_reference(wanted))
             except docker.errors.NotFound:

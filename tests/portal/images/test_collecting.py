@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from django.db import connection, transaction
@@ -14,6 +14,7 @@ from django.utils import timezone
 from portal.accounts.actor import Actor
 from portal.errors import Conflict
 from portal.hosting.models import App
+from portal.images import actions
 from portal.images.actions import receive_archive
 from portal.images.blobs import Blobs
 from portal.images.collect import collect, drop_unused_images
@@ -79,6 +80,22 @@ def test_an_image_that_comes_while_its_blobs_are_collected_is_whole(app: App, de
         collect()
         assert is_whole(image, store), results
         image.delete()
+
+
+def test_a_row_that_a_collection_takes_in_this_moment_is_written_again(
+    app: App, developer: Actor, store: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = actions.lock_blobs, list[str]()
+
+    def lock_after_a_collection(digests: Iterable[str]) -> list[int]:
+        if not taken:
+            taken.append(min(digests))
+            Blob.objects.filter(digest=taken[0]).delete()
+        return lock(digests)
+
+    monkeypatch.setattr(actions, "lock_blobs", lock_after_a_collection)
+    image = received(developer, app, archives.demo())
+    assert taken and is_whole(image, store)
 
 
 def test_an_image_is_deployed_or_forgotten_but_never_half(app: App, developer: Actor, store: Blobs) -> None:

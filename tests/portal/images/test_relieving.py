@@ -24,7 +24,7 @@ from tests.portal.images.ages import make_old
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-DEPLOYS, KEPT = 25, 3
+DEPLOYS, KEPT = 12, 3
 Usage = namedtuple("Usage", "total used free")
 
 

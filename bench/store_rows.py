@@ -23,6 +23,7 @@ DEPLOYS = int(os.environ.get("MOORAGE_BENCH_DEPLOYS", "1000"))
 STORE_MB = int(os.environ.get("MOORAGE_BENCH_STORE_MB", "5120"))
 LAYER_MB = int(os.environ.get("MOORAGE_BENCH_LAYER_MB", "5"))
 BELOW_MB = 50
+PLAN = {"slug": "tiny", "cpu_millicores": 500, "memory_bytes": 64 << 20, "disk_bytes": 64 << 20, "pids": 64}
 RESERVE = 0.05
 
 
@@ -78,7 +79,8 @@ def rows() -> Iterator[Row]:
         state.mkdir()
         trial = up(state, free_port())
         try:
-            trial.call("POST", "/api/v1/apps", {"app": "changing", "plan": "nano"})
+            trial.call("POST", "/api/v1/plans", PLAN)
+            trial.call("POST", "/api/v1/apps", {"app": "changing", "plan": PLAN["slug"]})
             failed, least = deploys(trial, disk, Path(folder))
             back = rolled_back(trial)
         finally:

@@ -23,7 +23,8 @@ def prune(engine: Engine, memory: Memory, needed: Callable[[], Collection[str]],
     images, now, before = {image.id: image for image in engine.images()}, time.time(), memory.images()
     last = pruning.seen(images.values(), needed(), before, now)
     disk = os.statvfs(state)
-    chosen = pruning.removable(images.values(), needed(), last, now, disk.f_bavail / max(1, disk.f_blocks))
+    free = disk.f_bavail * disk.f_frsize / max(1, min(disk.f_blocks * disk.f_frsize, pruning.SHARE_OF_BYTES))
+    chosen = pruning.removable(images.values(), needed(), last, now, free)
     gone = [
         identity
         for identity in chosen

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 UNUSED_KEPT_S = 7 * 24 * 3600.0
-TIGHT_SHARE = 0.20  # of the disk free: unused images beyond the newest of an app go
-FULL_SHARE = 0.10  # all unused ones go
+TIGHT_SHARE = 0.30  # of the disk free: unused images beyond the newest of an app go
+FULL_SHARE = 0.15  # all unused ones go
+SHARE_OF_BYTES = 200 << 30  # more of a disk than this does not count
 KEPT_OF_AN_APP = 2  # when it is tight: the ones a roll back most likely asks for
 
 

@@ -63,26 +63,19 @@ class Spool(Protocol):
 class BlobWriter:
     """One blob under way. Leaving the `with` block without `commit` removes what was written.
 
-    With `hashed_elsewhere` the one who feeds it hashes the same bytes anyway and tells the digest by `named`.
+    With `hashed_elsewhere` the one who feeds it hashes the same bytes anyway and tells the digest by `named`. `whole` is a
+    file on the same file system that has all of it already: it is taken over.
     """
 
-    def __init__(self, store: Spool, *, hashed_elsewhere: bool = False) -> None:
+    def __init__(self, store: Spool, *, hashed_elsewhere: bool = False, whole: Path | None = None) -> None:
         self._store = store
-        self._path = store.incoming / secrets.token_hex(16)
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = whole or store.incoming / secrets.token_hex(16)
+        self._fd = -1 if whole else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._hash = None if hashed_elsewhere else hashlib.sha256()
         self._digest = ""
         self._secured: str | None = None
         self._kept = False
-        self.size_bytes = 0
-
-    @classmethod
-    def held(cls, store: Spool, path: Path, digest: str, size_bytes: int) -> Self:
-        """A blob that lies whole and durable in a file of the writer's own: to be kept in case it is not here any more."""
-        made = cls.__new__(cls)
-        made._store, made._path, made._fd, made._hash = store, path, -1, None
-        made._digest, made._secured, made._kept, made.size_bytes = digest, "", False, size_bytes
-        return made
+        self.size_bytes = whole.stat().st_size if whole else 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append and hash; raises OSError (ENOSPC and the like)."""
@@ -230,7 +223,9 @@ class BlobStore:
             os.link(self.path(digest), link)
         except FileNotFoundError:
             raise BlobMissing(f"no blob {digest}") from None
-        return BlobWriter.held(self, link, digest, link.stat().st_size)
+        writer = BlobWriter(self, hashed_elsewhere=True, whole=link)
+        writer.named(digest)
+        return writer
 
     def secure(self, path: Path, digest: str) -> str:
         """fsync; see `Spool`."""

@@ -28,7 +28,7 @@ GRACE_S = 3600.0
 GRACE_WHEN_TIGHT_S = 60.0  # from a blob's last use to the end of the transaction that names it
 UNUSED_KEPT = dt.timedelta(days=7)
 UNUSED_KEPT_WHEN_TIGHT = dt.timedelta(days=1)
-TIGHT_SHARE = 0.15  # of the file system
+TIGHT_SHARE, TIGHT_OF_BYTES = 0.25, 200 << 30  # of the file system, of which no more than this counts
 _AT_A_TIME = 500
 
 
@@ -46,7 +46,7 @@ def is_tight() -> bool:
     if config().blobs_url:
         return False
     disk = shutil.disk_usage(config().portal_dir)
-    return disk.free < disk.total * TIGHT_SHARE
+    return disk.free < min(disk.total, TIGHT_OF_BYTES) * TIGHT_SHARE
 
 
 def collect(*, grace_s: float = GRACE_S, unused_kept: dt.timedelta = UNUSED_KEPT) -> Collected:

@@ -7,7 +7,7 @@ import pytest
 from worker.pruning import UNUSED_KEPT_S, HostImage, host_image, removable, seen
 
 NOW = 1_000_000_000.0
-AMPLE, TIGHT, FULL = 0.5, 0.15, 0.05
+AMPLE, TIGHT, FULL = 0.5, 0.2, 0.1
 
 
 def image(number: int, app: str = "shop", *, tagged: bool = False) -> HostImage:

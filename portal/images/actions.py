@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from channels.db import database_sync_to_async
 from django.db import transaction
@@ -42,13 +41,13 @@ async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes
     bytes would not hold it; in both cases nothing is left behind. The caller has authorised "deploy" on `app`.
     Blobs that the team has may be left out (`known.claim_known`).
     """
-    ingest = Ingest(blob_store(), await in_pool(_left_bytes, app.team), sizes_for(actor, app))
+    ingest = Ingest(blob_store(), await in_pool(quota.left_bytes, app), sizes_for(actor, app))
     try:
         async for chunk in chunks:
             await in_pool(ingest.feed, chunk)
         return await in_pool(_register, actor, app, ingest, reference)
     except TooLarge as error:
-        raise await in_pool(_over_quota, app.team, error.bytes_so_far) from None
+        raise await in_pool(quota.refusal, app, error.bytes_so_far) from None
     finally:
         await in_pool(ingest.close)
 
@@ -56,6 +55,7 @@ async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes
 def check_announced(app: Target, size_bytes: int) -> None:
     """Refuse before the first byte a body whose announced length the disk (507) or the team's quota (413) cannot hold."""
     uploads.check_room(size_bytes, times=1)
+    quota.check_plan(app, size_bytes)
     allowed, used = quota.quota_bytes(app.team), quota.used_bytes(app.team)
     if used + size_bytes > allowed:
         raise quota.over_quota(app.team, size_bytes, used, allowed)
@@ -73,25 +73,17 @@ def append_upload(upload: Upload, offset_bytes: int, data: bytes) -> int:
         return chunk.finish()
 
 
-async def finish_upload(actor: Actor, upload: Upload, *, wait: bool = True) -> Image:
-    """Register the image of a complete upload; repeated calls return the same image. Errors as receive_archive.
+async def finish_upload(actor: Actor, upload: Upload, app: Target, *, wait: bool = True) -> Image:
+    """Register the image of a complete upload for the app it was begun for; repeated calls return the same image. Errors as receive_archive.
 
     While another request reads it this waits for that one, or raises UploadBusy without `wait`.
     """
     run = database_sync_to_async(_finish, thread_sensitive=False, executor=_whole)
-    image: Image = await run(actor, upload, wait=wait)
+    image: Image = await run(actor, upload, app, wait=wait)
     return image
 
 
-@dataclass(frozen=True, slots=True)
-class _App:
-    """The app an upload was begun for, as its row knows it."""
-
-    slug: str
-    team: Team
-
-
-def _finish(actor: Actor, upload: Upload, *, wait: bool) -> Image:
+def _finish(actor: Actor, upload: Upload, app: Target, *, wait: bool) -> Image:
     if (image := _finished(upload)) is not None:
         return image
     with uploads.locked(upload, wait=wait) as fd:
@@ -100,7 +92,7 @@ def _finish(actor: Actor, upload: Upload, *, wait: bool) -> Image:
         if (have := os.fstat(fd).st_size) != upload.size_bytes:
             raise OffsetConflict(f"{have:,} of {upload.size_bytes:,} bytes are here.", "Send the rest first.")
         try:
-            image = _ingest_file(actor, upload, fd)
+            image = _ingest_file(actor, app, fd)
         except PortalError as error:
             uploads.end(upload, error=f"{error.message} {error.hint}".strip())
             raise
@@ -117,29 +109,21 @@ def _finished(upload: Upload) -> Image | None:
     return upload.image
 
 
-def _ingest_file(actor: Actor, upload: Upload, fd: int) -> Image:
-    app = _App(upload.app_slug, upload.team)
-    with Ingest(blob_store(), _left_bytes(app.team), sizes_for(actor, app)) as ingest:
+def _ingest_file(actor: Actor, app: Target, fd: int) -> Image:
+    with Ingest(blob_store(), quota.left_bytes(app), sizes_for(actor, app)) as ingest:
         try:
             os.lseek(fd, 0, os.SEEK_SET)
             while data := os.read(fd, READ_BYTES):
                 ingest.feed(data)
             return _register(actor, app, ingest, "")
         except TooLarge as error:
-            raise _over_quota(app.team, error.bytes_so_far) from None
-
-
-def _left_bytes(team: Team) -> int:
-    return quota.quota_bytes(team) - quota.used_bytes(team)
-
-
-def _over_quota(team: Team, wanted: int) -> PortalError:
-    return quota.over_quota(team, wanted, quota.used_bytes(team), quota.quota_bytes(team))
+            raise quota.refusal(app, error.bytes_so_far) from None
 
 
 def _register(actor: Actor, app: Target, ingest: Ingest, reference: str) -> Image:
     """Choose the image, then blobs and rows together: files first, so that no row names a blob that is not there."""
     prepared = ingest.finish()
+    quota.check_plan(app, prepared.size_bytes)
     with transaction.atomic():
         _check_quota(app.team, prepared)
         prepared.commit(blob_store())

@@ -188,7 +188,8 @@ class UploadsApp:
             offset = chunk.finish()
         extra: dict[str, str] = {}
         if offset == upload.size_bytes:
-            image = await actions.finish_upload(actor, upload)
+            app = await in_pool(self._load_app, actor, upload.app_slug)
+            image = await actions.finish_upload(actor, upload, app)
             extra = {"moorage-image": str(image.pk), "moorage-image-digest": image.digest}
         await answer(send, status, headers={**fields, "upload-offset": str(offset), **extra})
 
@@ -202,17 +203,17 @@ class UploadsApp:
         offset = await in_pool(uploads.offset_of, upload)
         if offset == upload.size_bytes and not upload.error and upload.image_id is None:
             with contextlib.suppress(PortalError, TimeoutError):  # kept in the row, which is shown
-                await _finish(actor, upload)
+                await _finish(actor, upload, await in_pool(self._load_app, actor, upload.app_slug))
             upload = await in_pool(uploads.load, actor, str(upload.pk))
         await answer_json(send, 200, upload_json(upload, offset))
 
 
-async def _finish(actor: Actor, upload: Upload) -> None:
+async def _finish(actor: Actor, upload: Upload, app: Target) -> None:
     """Finish an upload, or wait for the request (maybe of another process) that is at it, holding no thread."""
     async with asyncio.timeout(FINISH_S):
         while True:
             try:
-                await actions.finish_upload(actor, upload, wait=False)
+                await actions.finish_upload(actor, upload, app, wait=False)
                 return
             except UploadBusy:
                 await asyncio.sleep(BUSY_S)

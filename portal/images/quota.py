@@ -11,6 +11,7 @@ from django.utils import timezone
 from portal.accounts.models import Team
 from portal.images.faults import ImageOverQuota, shown
 from portal.images.models import Blob, BlobClaim, Image, Upload
+from portal.images.target import Target
 from portal.plans.models import TeamQuota
 
 
@@ -39,6 +40,34 @@ def quota_bytes(team: Team, *, lock: bool = False) -> int:
     rows = TeamQuota.objects.select_for_update() if lock else TeamQuota.objects
     quota = rows.filter(team=team).first()
     return quota.image_bytes if quota is not None else TeamQuota(team=team).image_bytes
+
+
+def left_bytes(app: Target) -> int:
+    """How many bytes more an image of this app may bring."""
+    left = quota_bytes(app.team) - used_bytes(app.team)
+    return min(left, app.image_limit_bytes) if app.image_limit_bytes else left
+
+
+def refusal(app: Target, wanted: int) -> ImageOverQuota:
+    """Why so many bytes more do not fit: the plan's limit of one image, else the team's quota."""
+    if app.image_limit_bytes and wanted > app.image_limit_bytes:
+        return over_plan(app, wanted)
+    return over_quota(app.team, wanted, used_bytes(app.team), quota_bytes(app.team))
+
+
+def check_plan(app: Target, size_bytes: int) -> None:
+    """Refuse (413) an image that is larger than the app's plan allows."""
+    if app.image_limit_bytes and size_bytes > app.image_limit_bytes:
+        raise over_plan(app, size_bytes)
+
+
+def over_plan(app: Target, size_bytes: int) -> ImageOverQuota:
+    """The refusal, with its figures."""
+    return ImageOverQuota(
+        f"The plan of {app.slug} allows images of {shown(app.image_limit_bytes)}; this one has {shown(size_bytes)} or more.",
+        "Make it smaller, or choose a larger plan.",
+        extra={"allowed_bytes": app.image_limit_bytes, "wanted_bytes": size_bytes},
+    )
 
 
 def over_quota(team: Team, wanted: int, used: int, allowed: int) -> ImageOverQuota:

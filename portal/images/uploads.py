@@ -50,6 +50,7 @@ def begin(actor: Actor, app: Target, size_bytes: int, file_name: str) -> Upload:
     if actor.user is None:
         raise Invalid("An upload belongs to a person.")
     check_room(size_bytes, times=2)  # while its image is read it lies there twice: as sent and as blobs
+    quota.check_plan(app, size_bytes)
     allowed = quota.quota_bytes(app.team, lock=True)
     _check_count(app)
     used = quota.used_bytes(app.team) + quota.promised_bytes(app.team)

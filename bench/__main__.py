@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import cycle_rows, engine_rows, ingress_rows, log_rows, oci_rows, platform_rows, scale_rows
+from bench import cycle_rows, engine_rows, ingress_rows, log_rows, oci_rows, platform_rows, scale_rows, store_rows
 from bench.rows import Row, table
 from scripts import trial
 
@@ -23,6 +23,8 @@ ON_A_PLATFORM: dict[str, Callable[[trial.Trial, Path], Iterator[Row]]] = {
 }
 RUNTIME = "runtime"  # what the runtime alone is measured by: parts of others, so only when named
 GROUPS = ("engine", "cycles", "oci", *ON_A_PLATFORM, "second-up")
+LONG = ("store",)  # measured when named: twenty minutes
+NAMED = (*GROUPS, *LONG, RUNTIME)
 
 
 def measured(groups: list[str]) -> Iterator[Row]:
@@ -43,14 +45,14 @@ def measured(groups: list[str]) -> Iterator[Row]:
                 yield from rows(running, Path(folder))
     if "second-up" in groups:
         yield platform_rows.second_up()
+    if "store" in groups:
+        yield from store_rows.rows()
 
 
 def main(argv: list[str]) -> int:
     """Exit status 1 when a budget is not kept, 2 for a group that does not exist."""
-    if unknown := [name for name in argv if name not in (*GROUPS, RUNTIME)]:
-        print(
-            f"bench: there is no group {unknown[0]!r}: give some of {', '.join((*GROUPS, RUNTIME))}.", file=sys.stderr
-        )
+    if unknown := [name for name in argv if name not in NAMED]:
+        print(f"bench: there is no group {unknown[0]!r}: give some of {', '.join(NAMED)}.", file=sys.stderr)
         return 2
     found: list[Row] = []
     for row in measured(argv or list(GROUPS)):

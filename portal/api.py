@@ -14,7 +14,7 @@ from portal.accounts.api import router as accounts
 from portal.api_auth import ApiAuth
 from portal.api_openapi import describe
 from portal.audit.api import router as audit
-from portal.errors import Invalid, NotFound, PortalError, problem_response
+from portal.errors import Invalid, NotFound, PortalError, problem_response, refusal_of
 from portal.fleet.api import router as fleet
 from portal.plans.api import router as plans
 from portal.releases.api import router as releases
@@ -50,6 +50,8 @@ def _refused(request: HttpRequest, error: PortalError) -> HttpResponse:
 
 @api.exception_handler(Exception)
 def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
+    if (refusal := refusal_of(error)) is not None:
+        return problem_response(refusal)
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     sorry = PortalError(
         "The portal failed at this; the reason is in the web process's log.", code="internal", status=500

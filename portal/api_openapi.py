@@ -82,10 +82,41 @@ def _rollback() -> dict[str, Any]:
     }
 
 
+def _known() -> dict[str, Any]:
+    digests = {"type": "array", "items": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}, "maxItems": 1000}
+    question = {
+        "type": "object",
+        "required": ["app", "digests"],
+        "properties": {"app": {"type": "string"}, "digests": digests},
+    }
+    blob = {"type": "object", "properties": {"digest": {"type": "string"}, "size_bytes": {"type": "integer"}}}
+    found = {"type": "object", "required": ["known"], "properties": {"known": {"type": "array", "items": blob}}}
+    names = {
+        "401": "No token or session.",
+        "403": "The role does not allow it.",
+        "404": "No such app, for the asker.",
+        "413": "The question is too large.",
+        "422": "No such question, a digest that is none, or too many.",
+    }
+    return {
+        "operationId": "known_layers",
+        "summary": "Which blobs the app's team has, and need not be sent",
+        "description": "An archive may leave these out for a day. Of other teams' blobs nothing is said.",
+        "tags": ["deployments"],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": question}}},
+        "responses": {
+            "200": {"description": "Those that are here.", "content": {"application/json": {"schema": found}}},
+            **{code: {"description": words, "content": _PROBLEM} for code, words in names.items()},
+        },
+        "security": _SECURITY,
+    }
+
+
 def describe(schema: Any) -> Any:
     """Add the raw operations to ninja's description."""
     paths = schema["paths"]
     prefix = next((path.split("/apps")[0] for path in paths if "/apps" in path), "/api/v1")
     paths.setdefault(f"{prefix}/apps/{{app}}/deployments", {})["post"] = _deploy()
     paths.setdefault(f"{prefix}/apps/{{app}}/rollback", {})["post"] = _rollback()
+    paths[f"{prefix}/uploads/known"] = {"post": _known()}
     return schema

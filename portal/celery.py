@@ -38,6 +38,7 @@ app.conf.update(
     beat_schedule={
         "reap": {"task": "releases.reap", "schedule": 5.0, "options": {"expires": 5}},
         "tidy": {"task": "releases.tidy", "schedule": 3600.0, "options": {"expires": 3600}},
+        "relieve": {"task": "releases.relieve", "schedule": 10.0, "options": {"expires": 10}},
         "minutes": {"task": "telemetry.roll", "schedule": 60.0, "options": {"expires": 60}},
         "forget": {"task": "telemetry.sweep", "schedule": 3600.0, "options": {"expires": 3600}},
         "uploads": {"task": "images.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},

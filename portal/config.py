@@ -28,6 +28,7 @@ class PortalConfig:
     portal_host: str
     portal_url: str
     database_url: str
+    blobs_url: str  # "" for files below the state; else s3://… (images.objects)
     redis_url: str
     email_url: str  # "" where the platform sends no mail
     email_from: str
@@ -104,6 +105,7 @@ def load(environ: Mapping[str, str] = os.environ) -> PortalConfig:
         portal_host=portal_host,
         portal_url=environ.get("MOORAGE_PORTAL_URL", f"unix:{run}/web.sock"),
         database_url=environ.get("MOORAGE_DATABASE_URL", f"sqlite://{state}/portal/db.sqlite3"),
+        blobs_url=environ.get("MOORAGE_BLOBS_URL", ""),
         redis_url=environ.get("MOORAGE_REDIS_URL", f"unix://{run}/valkey.sock"),
         email_url=environ.get("MOORAGE_EMAIL_URL", ""),
         email_from=environ.get("MOORAGE_EMAIL_FROM", f"Moorage <moorage@{portal_host}>"),

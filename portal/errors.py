@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Callable
 from typing import Any
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template import TemplateDoesNotExist
+
+_FULL = re.compile(r"database or disk is full|No space left on device")  # as SQLite and PostgreSQL say it
 
 
 class PortalError(Exception):
@@ -82,6 +87,25 @@ class OverQuota(PortalError):
     status = 422
 
 
+class NoSpace(PortalError):
+    """The portal's own disk is full."""
+
+    code = "disk_full"
+    status = 507
+
+
+def refusal_of(error: BaseException) -> PortalError | None:
+    """What a person is told of an error: a refusal is one, a full disk becomes one, whoever met it; else None."""
+    if isinstance(error, PortalError):
+        return error
+    no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if no_space or (isinstance(error, DatabaseError) and _FULL.search(str(error))):
+        return NoSpace(
+            "The platform's disk is full.", "Nothing was changed. Ask the operator to make room, then try again."
+        )
+    return None
+
+
 def problem_response(error: PortalError) -> JsonResponse:
     """The error as `application/problem+json`."""
     response = JsonResponse(error.problem(), status=error.status, content_type="application/problem+json")
@@ -137,9 +161,8 @@ class PortalErrorMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Called by Django when a view raised."""
-        if not isinstance(exception, PortalError):
-            return None
-        return error_page(request, exception)
+        refusal = refusal_of(exception)
+        return None if refusal is None else error_page(request, refusal)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -209,10 +209,14 @@ def main() -> None:
         "--size-mb", type=int, default=0, metavar="N", help="add a layer of N MiB that does not compress"
     )
     parser.add_argument("--seed", type=int, default=0, help="another layer of the same size")
+    parser.add_argument("--top-mb", type=int, default=0, metavar="N", help="one more layer of N MiB, above the others")
+    parser.add_argument("--top-seed", type=int, default=0, help="another layer on top of the same size")
     parser.add_argument("--architecture", default="amd64", help="GOARCH name written into the config")
     options = vars(parser.parse_args())
     output, tag, line = options.pop("output"), options.pop("tag"), options.pop("line")
-    contents = Contents(**options, command=("/bin/sh", "-c", line) if line else ())
+    top_mb, top_seed = options.pop("top_mb"), options.pop("top_seed")
+    layer = ballast_layer(top_mb, top_seed) if top_mb else b""
+    contents = Contents(**options, layer=layer, command=("/bin/sh", "-c", line) if line else ())
     if output == "-":
         image = build(sys.stdout.buffer, contents, tag=tag)
     else:

@@ -14,7 +14,7 @@ from scripts.state import PYTHON, ROOT
 
 LINES_AT_MOST = 400
 SKIPS = re.compile(r"\bpytest\.(skip|importorskip|xfail)\b|\bmark\.(skip|skipif|xfail)\b|\bunittest\.skip|\bSkipTest\b")
-PYTHON_FOLDERS = ("runtime", "worker", "portal", "scripts", "tests", "bench")
+PYTHON_FOLDERS = ("runtime", "worker", "portal", "cli", "scripts", "tests", "bench")
 
 
 def tracked(pattern: str) -> list[Path]:

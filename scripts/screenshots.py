@@ -40,7 +40,7 @@ def shots(page: Page) -> Iterator[Shot]:
     fixed = {
         "account": "/account/", "tokens": "/account/tokens", "password": "/accounts/password/change/", "operator": "/operator/",
         "teams": "/operator/teams", "users": "/operator/users", "plans": "/operator/plans", "plan-new": "/operator/plans/new",
-        "hosts": "/operator/hosts", "audit": "/operator/audit", "missing": "/no/such/page", "missing-app": "/apps/no-such-app/",
+        "hosts": "/operator/hosts", "audit": "/operator/audit", "storage": "/operator/storage", "missing": "/no/such/page", "missing-app": "/apps/no-such-app/",
     }  # fmt: skip
     yield from (Shot(name, path) for name, path in fixed.items())
     yield from (
@@ -52,6 +52,7 @@ def shots(page: Page) -> Iterator[Shot]:
     for slug in teams[:2]:
         yield Shot(f"apps-{slug}", f"/teams/{slug}/")
         yield Shot(f"members-{slug}", f"/teams/{slug}/members")
+        yield Shot(f"images-{slug}", f"/teams/{slug}/images")
         yield Shot(f"new-{slug}", f"/teams/{slug}/new")
     for slug in teams[:1]:
         for app in _last_parts(page, f"/teams/{slug}/", "/apps/"):

@@ -67,5 +67,10 @@ fi
 say "installing requirements/$kind.txt."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$kind.txt" ||
     fail "installing requirements/$kind.txt failed, see above."
+# The command line is a package of its own; tests run it from here.
+if [ "$kind" = dev ]; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable ./cli ||
+        fail "installing ./cli failed, see above."
+fi
 echo "$digest" >"$stamp"
 compile

@@ -58,6 +58,10 @@ def test_the_worker_knows_neither_runtime_nor_portal() -> None:
     assert offences("worker", ("runtime", "portal", "django", "cli", "scripts")) == []
 
 
+def test_the_command_line_knows_the_portal_by_its_rest_alone() -> None:
+    assert offences("cli", ("runtime", "worker", "portal", "scripts", *FRAMEWORKS)) == []
+
+
 def test_the_portal_knows_of_the_runtime_only_the_image_format() -> None:
     found = [line for line in offences("portal", ("runtime",)) if line.rpartition(" ")[2] not in RUNTIME_FOR_PORTAL]
     assert [line for line in found if ".format" not in line] == []

@@ -27,6 +27,7 @@ from worker.ingress_table import AppRoute
 from worker.memory import Memory
 from worker.portal import Portal
 from worker.protocol import Desired, DesiredInstance, GroupLimits, HostFacts, Limits, Observed, Report
+from worker.prune import prune
 from worker.routes import app_routes
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Converger:
         self._trouble: set[str] = set()
         self._died: set[str] = set()
         self.last_round = time.monotonic()
+        self._pruned = time.monotonic()
+        self._pruning: asyncio.Task[None] | None = None
 
     def hint(self) -> None:
         """Something may be new: fetch and converge soon."""
@@ -81,6 +84,7 @@ class Converger:
             while True:
                 await self._round()
                 self.last_round = time.monotonic()
+                self._prune_sometimes()
                 try:
                     await asyncio.wait_for(self._wake.wait(), TICK_S)
                 except TimeoutError:
@@ -291,6 +295,23 @@ class Converger:
             return self._say("portal", error)
         self._say("portal", None)
         return await self._take(found)
+
+    def _prune_sometimes(self) -> None:
+        """Every 15 s, however much there is to do, and beside it: let images go that this host no longer needs."""
+        if self._desired is None or not self._complete or time.monotonic() - self._pruned < TICK_S:
+            return
+        self._pruned = time.monotonic()
+        if self._pruning is None or self._pruning.done():
+            self._pruning = asyncio.create_task(self._prune())
+
+    def _needed(self) -> set[str]:
+        return {instance.image.digest for instance in self._desired.instances} if self._desired else set()
+
+    async def _prune(self) -> None:
+        try:
+            await asyncio.to_thread(prune, self._engine, self._memory, self._needed, self._config.state)
+        except EngineFault as error:
+            log.warning("%s", error)
 
     def _say(self, whom: str, error: Exception | None) -> bool:
         """Log a trouble once, and its end; False, for the caller's convenience."""

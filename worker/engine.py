@@ -22,6 +22,7 @@ from worker import limits as plan
 from worker.container import Container, create_body, image_reference, team_network, update_body
 from worker.errors import EngineFault
 from worker.protocol import LABEL_APP, DesiredInstance, GroupLimits, HostFacts, Limits
+from worker.pruning import HostImage, host_image
 
 CALL_TIMEOUT_S = 20.0
 PULL_SILENCE_S = 120.0  # a pull tells of its progress all the time; longer silence is a failure
@@ -53,6 +54,7 @@ class Engine:
         self._lock = threading.Lock()
         self._client: Any = None
         self._networks: set[str] = set()
+        self._removing = threading.Lock()  # who asks for an image is told the truth of it until it is wanted no more
 
     def _api(self) -> Any:
         with self._lock:
@@ -90,10 +92,30 @@ class Engine:
             sentence=(state.get("Moorage") or {}).get("sentence") or "",
         )
 
-    def has_image(self, wanted: DesiredInstance) -> bool:
-        """Whether the image is on the host, by digest."""
+    def images(self) -> list[HostImage]:
+        """All images on the host."""
         api = self._api()
-        with _faults("look for the image"):
+        with _faults("list images"):
+            return [host_image(row) for row in api.images()]
+
+    def remove_image(self, identity: str, needed: Callable[[], bool]) -> bool:
+        """Remove an image with its names; False when it is needed after all, by a container too, or gone already."""
+        api = self._api()
+        with self._removing, _faults(f"remove the image {identity[:19]}"):
+            try:
+                if needed():
+                    return False
+                api.remove_image(identity, force=True)
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
+                return False
+        return True
+
+    def has_image(self, wanted: DesiredInstance) -> bool:
+        """Whether the image is on the host, by digest, and not just being removed."""
+        api = self._api()
+        with self._removing, _faults("look for the image"):
             try:
                 api.inspect_image(image_reference(wanted))
             except docker.errors.NotFound:

@@ -19,6 +19,7 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._desired = folder / "desired.json"
         self._restarts = folder / "restarts.json"
+        self._images = folder / "images.json"
         self._writing = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -48,9 +49,25 @@ class Memory:
         with self._writing:
             _write(self._restarts, json.dumps(found))
 
+    def images(self) -> dict[str, float]:
+        """When each image of the host was needed last, by id."""
+        try:
+            return {str(k): float(v) for k, v in json.loads(self._images.read_bytes()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def keep_images(self, found: dict[str, float]) -> None:
+        """Write them whole or not at all."""
+        _write(self._images, json.dumps(found))
+
 
 def _write(path: Path, text: str) -> None:
+    """A disk that is full costs what the next worker would know, not this one's work: the file before stays."""
     temporary = path.with_suffix(".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("%s could not be written: %s", path, error)
+        temporary.unlink(missing_ok=True)

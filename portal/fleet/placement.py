@@ -67,6 +67,11 @@ def refusal(offer: Offer, wanted: Wanted) -> str:
         return f"has promised {size(offer.memory_promised)} of {size(offer.memory_bytes)} memory"
     if offer.disk_bytes and offer.disk_free_bytes < offer.disk_bytes * DISK_RESERVE:
         return f"has {size(offer.disk_free_bytes)} of {size(offer.disk_bytes)} disk left"
+    room = round(offer.disk_bytes * (1 - DISK_RESERVE))
+    if offer.disk_bytes and offer.disk_promised + wanted.disk_bytes > room:
+        return (
+            f"has promised {size(offer.disk_promised)} of {size(room)} disk, {size(wanted.disk_bytes)} more are needed"
+        )
     return ""
 
 

@@ -25,6 +25,11 @@ class App(models.Model):
     def __str__(self) -> str:
         return self.slug
 
+    @property
+    def image_limit_bytes(self) -> int:
+        """The largest image its plan allows; 0 is no limit."""
+        return self.plan.image_bytes
+
 
 class Process(models.Model):
     """A kind of process of an app and how many of it; `web` gets the traffic."""

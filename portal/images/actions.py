@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from channels.db import database_sync_to_async
 from django.db import transaction
+from django.utils import timezone
 
 from portal.accounts.actor import Actor
 from portal.accounts.models import Team
 from portal.audit.actions import record
 from portal.errors import PortalError
 from portal.images import quota, uploads
+from portal.images.collect import lock_blobs
 from portal.images.faults import ImageRefused, OffsetConflict
 from portal.images.ingest import Ingest, Prepared, TooLarge, config_json
+from portal.images.known import sizes_for
 from portal.images.models import Blob, Image, Upload
 from portal.images.store import blob_store
 from portal.images.target import Target, repository_of
@@ -37,20 +39,23 @@ async def receive_archive(actor: Actor, app: Target, chunks: AsyncIterator[bytes
 
     Raises ImageRefused (422, a sentence) for a corrupt or hostile archive and OverQuota (413) when the team's image
     bytes would not hold it; in both cases nothing is left behind. The caller has authorised "deploy" on `app`.
+    Blobs that the team has may be left out (`known.claim_known`).
     """
-    ingest = Ingest(blob_store(), await in_pool(_left_bytes, app.team))
+    ingest = Ingest(blob_store(), await in_pool(quota.left_bytes, app), sizes_for(actor, app))
     try:
         async for chunk in chunks:
             await in_pool(ingest.feed, chunk)
         return await in_pool(_register, actor, app, ingest, reference)
     except TooLarge as error:
-        raise await in_pool(_over_quota, app.team, error.bytes_so_far) from None
+        raise await in_pool(quota.refusal, app, error.bytes_so_far) from None
     finally:
         await in_pool(ingest.close)
 
 
 def check_announced(app: Target, size_bytes: int) -> None:
-    """Refuse (413) before the first byte a body whose announced length the team's quota cannot hold."""
+    """Refuse before the first byte a body whose announced length the disk (507) or the team's quota (413) cannot hold."""
+    uploads.check_room(size_bytes, times=1)
+    quota.check_plan(app, size_bytes)
     allowed, used = quota.quota_bytes(app.team), quota.used_bytes(app.team)
     if used + size_bytes > allowed:
         raise quota.over_quota(app.team, size_bytes, used, allowed)
@@ -68,25 +73,17 @@ def append_upload(upload: Upload, offset_bytes: int, data: bytes) -> int:
         return chunk.finish()
 
 
-async def finish_upload(actor: Actor, upload: Upload, *, wait: bool = True) -> Image:
-    """Register the image of a complete upload; repeated calls return the same image. Errors as receive_archive.
+async def finish_upload(actor: Actor, upload: Upload, app: Target, *, wait: bool = True) -> Image:
+    """Register the image of a complete upload for the app it was begun for; repeated calls return the same image. Errors as receive_archive.
 
     While another request reads it this waits for that one, or raises UploadBusy without `wait`.
     """
     run = database_sync_to_async(_finish, thread_sensitive=False, executor=_whole)
-    image: Image = await run(actor, upload, wait=wait)
+    image: Image = await run(actor, upload, app, wait=wait)
     return image
 
 
-@dataclass(frozen=True, slots=True)
-class _App:
-    """The app an upload was begun for, as its row knows it."""
-
-    slug: str
-    team: Team
-
-
-def _finish(actor: Actor, upload: Upload, *, wait: bool) -> Image:
+def _finish(actor: Actor, upload: Upload, app: Target, *, wait: bool) -> Image:
     if (image := _finished(upload)) is not None:
         return image
     with uploads.locked(upload, wait=wait) as fd:
@@ -95,7 +92,7 @@ def _finish(actor: Actor, upload: Upload, *, wait: bool) -> Image:
         if (have := os.fstat(fd).st_size) != upload.size_bytes:
             raise OffsetConflict(f"{have:,} of {upload.size_bytes:,} bytes are here.", "Send the rest first.")
         try:
-            image = _ingest_file(actor, upload, fd)
+            image = _ingest_file(actor, app, fd)
         except PortalError as error:
             uploads.end(upload, error=f"{error.message} {error.hint}".strip())
             raise
@@ -112,29 +109,21 @@ def _finished(upload: Upload) -> Image | None:
     return upload.image
 
 
-def _ingest_file(actor: Actor, upload: Upload, fd: int) -> Image:
-    app = _App(upload.app_slug, upload.team)
-    with Ingest(blob_store(), _left_bytes(app.team)) as ingest:
+def _ingest_file(actor: Actor, app: Target, fd: int) -> Image:
+    with Ingest(blob_store(), quota.left_bytes(app), sizes_for(actor, app)) as ingest:
         try:
             os.lseek(fd, 0, os.SEEK_SET)
             while data := os.read(fd, READ_BYTES):
                 ingest.feed(data)
             return _register(actor, app, ingest, "")
         except TooLarge as error:
-            raise _over_quota(app.team, error.bytes_so_far) from None
-
-
-def _left_bytes(team: Team) -> int:
-    return quota.quota_bytes(team) - quota.used_bytes(team)
-
-
-def _over_quota(team: Team, wanted: int) -> PortalError:
-    return quota.over_quota(team, wanted, quota.used_bytes(team), quota.quota_bytes(team))
+            raise quota.refusal(app, error.bytes_so_far) from None
 
 
 def _register(actor: Actor, app: Target, ingest: Ingest, reference: str) -> Image:
     """Choose the image, then blobs and rows together: files first, so that no row names a blob that is not there."""
     prepared = ingest.finish()
+    quota.check_plan(app, prepared.size_bytes)
     with transaction.atomic():
         _check_quota(app.team, prepared)
         prepared.commit(blob_store())
@@ -143,7 +132,7 @@ def _register(actor: Actor, app: Target, ingest: Ingest, reference: str) -> Imag
 
 def _check_quota(team: Team, prepared: Prepared) -> None:
     allowed = quota.quota_bytes(team, lock=True)
-    mine = set(Blob.objects.filter(images__team=team, digest__in=prepared.sizes).values_list("digest", flat=True))
+    mine = set(quota.blobs_of_team(team).filter(digest__in=prepared.sizes).values_list("digest", flat=True))
     wanted = sum(size for digest, size in prepared.sizes.items() if digest not in mine)
     used = quota.used_bytes(team)
     if used + wanted > allowed:
@@ -151,15 +140,14 @@ def _check_quota(team: Team, prepared: Prepared) -> None:
 
 
 def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Image:
-    Blob.objects.bulk_create(
-        [Blob(digest=digest, size_bytes=size) for digest, size in prepared.sizes.items()], ignore_conflicts=True
-    )
+    keys = _held_blobs(prepared.sizes)
     manifest = prepared.image.manifest
     name = reference or (prepared.image.tags[0] if prepared.image.tags else "")
     image, fresh = Image.objects.update_or_create(
         repository=repository_of(app),
         digest=manifest.digest,
-        defaults={"reference": name[:255]},
+        # Sent anew: it is young again.
+        defaults={"reference": name[:255], "created_at": timezone.now(), "deployed_at": None},
         create_defaults={
             "team": app.team,
             "media_type": manifest.media_type,
@@ -170,7 +158,16 @@ def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Imag
         },
     )
     if fresh:
-        image.blobs.set(Blob.objects.filter(digest__in=prepared.sizes))
+        image.blobs.set(keys)
     details = {"digest": manifest.digest, "size_bytes": prepared.size_bytes, "reference": name[:255]}
     record(actor, "upload", "image", repository_of(app), team=app.team.slug, **details)
     return image
+
+
+def _held_blobs(sizes: Mapping[str, int]) -> list[int]:
+    """Keys of the rows of all these blobs, made where they are missing and held against `collect`, which may just delete one."""
+    rows = [Blob(digest=digest, size_bytes=size) for digest, size in sorted(sizes.items())]
+    while True:
+        Blob.objects.bulk_create(rows, ignore_conflicts=True)
+        if len(keys := lock_blobs(sizes)) == len(sizes):
+            return keys

@@ -12,10 +12,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.db import DatabaseError
+
 from portal.accounts.access import actor_of_headers
 from portal.accounts.actor import Actor
 from portal.errors import Invalid, NotFound, PortalError
-from portal.images import actions, uploads
+from portal.images import actions, known, uploads
 from portal.images.actions import in_pool
 from portal.images.asgi_http import (
     ClientGone,
@@ -27,7 +29,9 @@ from portal.images.asgi_http import (
     answer_json,
     body,
     headers_of,
+    json_body,
     refuse,
+    refuse_or_raise,
 )
 from portal.images.faults import UploadBusy
 from portal.images.ingest import refusals
@@ -42,6 +46,7 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
 FINISH_S = 30.0  # how long a page waits for an image that another request is reading
 BUSY_S = 0.2
+KNOWN_MAX_BYTES = 128 << 10
 _TUS = {"tus-resumable": VERSION, "cache-control": "no-store"}
 
 type LoadApp = Callable[[Actor, str], Target]
@@ -97,12 +102,17 @@ class UploadsApp:
             await refuse(send, incoming, error, _TUS)
         except ClientGone:
             return  # what came is in the file; the client asks for its offset and goes on
+        except (OSError, DatabaseError) as error:
+            await refuse_or_raise(send, incoming, error, _TUS)
 
     async def _serve(self, scope: Scope, headers: dict[str, str], receive: Incoming, send: Send) -> None:
         method = _method(scope, headers)
         upload_id = scope["path"].removeprefix(PREFIX).strip("/")
         if method == "OPTIONS":
             await answer(send, 204, headers=_options())
+            return
+        if upload_id == "known":
+            await self._known(method, headers, receive, send)
             return
         if method != "GET" and headers.get("tus-resumable") != VERSION:
             raise PortalError(
@@ -124,6 +134,16 @@ class UploadsApp:
             await answer(send, 204, headers=_TUS)
         else:
             raise PortalError(f"{method[:20]} is not used here.", code="method_not_allowed", status=405)
+
+    async def _known(self, method: str, headers: dict[str, str], receive: Incoming, send: Send) -> None:
+        """`POST …/known` `{"app", "digests"}`: which of these blobs the app's team has, and need not be sent."""
+        if method != "POST":
+            raise PortalError(f"{method[:20]} is not used here.", "Send POST.", code="method_not_allowed", status=405)
+        actor = await in_pool(actor_of_headers, headers, method=method, door=_door(headers))
+        slug, digests = asked(await json_body(receive, KNOWN_MAX_BYTES))
+        app = await in_pool(self._load_app, actor, slug)
+        found = await in_pool(known.claim_known, actor, app, digests)
+        await answer_json(send, 200, {"known": [{"digest": d, "size_bytes": size} for d, size in found.items()]})
 
     async def _create(self, actor: Actor, headers: dict[str, str], receive: Incoming, send: Send) -> None:
         size = _number(headers, "upload-length")
@@ -168,7 +188,8 @@ class UploadsApp:
             offset = chunk.finish()
         extra: dict[str, str] = {}
         if offset == upload.size_bytes:
-            image = await actions.finish_upload(actor, upload)
+            app = await in_pool(self._load_app, actor, upload.app_slug)
+            image = await actions.finish_upload(actor, upload, app)
             extra = {"moorage-image": str(image.pk), "moorage-image-digest": image.digest}
         await answer(send, status, headers={**fields, "upload-offset": str(offset), **extra})
 
@@ -182,17 +203,17 @@ class UploadsApp:
         offset = await in_pool(uploads.offset_of, upload)
         if offset == upload.size_bytes and not upload.error and upload.image_id is None:
             with contextlib.suppress(PortalError, TimeoutError):  # kept in the row, which is shown
-                await _finish(actor, upload)
+                await _finish(actor, upload, await in_pool(self._load_app, actor, upload.app_slug))
             upload = await in_pool(uploads.load, actor, str(upload.pk))
         await answer_json(send, 200, upload_json(upload, offset))
 
 
-async def _finish(actor: Actor, upload: Upload) -> None:
+async def _finish(actor: Actor, upload: Upload, app: Target) -> None:
     """Finish an upload, or wait for the request (maybe of another process) that is at it, holding no thread."""
     async with asyncio.timeout(FINISH_S):
         while True:
             try:
-                await actions.finish_upload(actor, upload, wait=False)
+                await actions.finish_upload(actor, upload, app, wait=False)
                 return
             except UploadBusy:
                 await asyncio.sleep(BUSY_S)
@@ -210,6 +231,15 @@ def metadata(header: str) -> dict[str, str]:
     if not found.get("app") and header:
         raise Invalid("Upload-Metadata does not name the app.", "Send app <base64 of its name>.")
     return found
+
+
+def asked(question: Any) -> tuple[str, list[str]]:
+    """App and digests of the question what is known; raises Invalid."""
+    app = question.get("app") if isinstance(question, dict) else None
+    digests = question.get("digests") if isinstance(question, dict) else None
+    if not isinstance(app, str) or not isinstance(digests, list) or not all(isinstance(d, str) for d in digests):
+        raise Invalid("The question names no app or no digests.", 'Send {"app": "<name>", "digests": ["sha256:…"]}.')
+    return app, digests
 
 
 def _method(scope: Scope, headers: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from portal.errors import PortalError
+from portal.errors import Invalid, PortalError, refusal_of
 
 type Scope = dict[str, Any]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -57,6 +57,19 @@ async def body(receive: Incoming) -> AsyncIterator[bytes]:
             yield chunk
 
 
+async def json_body(receive: Incoming, most_bytes: int) -> Any:
+    """The body as JSON; raises PortalError (413) above `most_bytes`, Invalid when it is none."""
+    content = b""
+    async for chunk in body(receive):
+        content += chunk
+        if len(content) > most_bytes:
+            raise PortalError(f"The JSON body is larger than {most_bytes >> 10} kB.", code="too_large", status=413)
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise Invalid("The body is not JSON.") from None
+
+
 async def answer(send: Send, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
     """A whole response; adds Content-Length."""
     fields = {"content-length": str(len(content)), **(headers or {})}
@@ -85,6 +98,16 @@ async def refuse(send: Send, receive: Incoming, error: PortalError, headers: Map
     await send({"type": "http.response.body", "body": content, "more_body": True})
     await discard(receive)
     await send({"type": "http.response.body", "body": b""})
+
+
+async def refuse_or_raise(
+    send: Send, receive: Incoming, error: Exception, headers: Mapping[str, str] | None = None
+) -> None:
+    """A full disk as problem+json; every other error that is no refusal is the server's to log."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    await refuse(send, receive, refusal, headers)
 
 
 async def discard(receive: Incoming) -> None:

@@ -1,6 +1,6 @@
-"""The blob store: files named by their sha256, written once, never changed.
+"""The blob store: what is named by its sha256, written once, never changed. `Blobs` is the protocol, `BlobStore` files.
 
-Layout: `<root>/sha256/<first two hex digits>/<hex>`, mode 0600; a file under way lies in `<root>/incoming/`
+Layout of files: `<root>/sha256/<first two hex digits>/<hex>`, mode 0600; a file under way lies in `<root>/incoming/`
 and becomes visible by rename after fsync, so a blob that can be seen is whole.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 INCOMING_KEPT_S = 24 * 3600  # a crash leaves a file in incoming/; nothing is under way for longer than this
@@ -42,19 +42,40 @@ def checked(digest: str) -> str:
     return digest
 
 
+class Spool(Protocol):
+    """What a writer needs of its store."""
+
+    incoming: Path
+
+    def touch(self, digest: str) -> bool:
+        """Make a blob young again; whether it is here."""
+
+    def secure(self, path: Path, digest: str) -> str:
+        """Make a whole file durable, which may take seconds; what `keep` and `discard` know it by."""
+
+    def keep(self, path: Path, digest: str, secured: str, size_bytes: int) -> None:
+        """Make it visible."""
+
+    def discard(self, secured: str) -> None:
+        """It is not kept."""
+
+
 class BlobWriter:
     """One blob under way. Leaving the `with` block without `commit` removes what was written.
 
-    With `hashed_elsewhere` the one who feeds it hashes the same bytes anyway and tells the digest by `named`.
+    With `hashed_elsewhere` the one who feeds it hashes the same bytes anyway and tells the digest by `named`. `whole` is a
+    file on the same file system that has all of it already: it is taken over.
     """
 
-    def __init__(self, store: BlobStore, *, hashed_elsewhere: bool = False) -> None:
+    def __init__(self, store: Spool, *, hashed_elsewhere: bool = False, whole: Path | None = None) -> None:
         self._store = store
-        self._path = store.incoming / secrets.token_hex(16)
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = whole or store.incoming / secrets.token_hex(16)
+        self._fd = -1 if whole else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._hash = None if hashed_elsewhere else hashlib.sha256()
         self._digest = ""
-        self.size_bytes = 0
+        self._secured: str | None = None
+        self._kept = False
+        self.size_bytes = whole.stat().st_size if whole else 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append and hash; raises OSError (ENOSPC and the like)."""
@@ -76,9 +97,9 @@ class BlobWriter:
 
     def seal(self) -> None:
         """Nothing more is written: make the content durable, outside of any transaction, as this may take seconds."""
-        if self._fd >= 0:
-            os.fsync(self._fd)
+        if self._secured is None:
             self.rest()
+            self._secured = self._store.secure(self._path, self.digest)
 
     def rest(self) -> None:
         """Give the file descriptor back; an archive has more members than a process has descriptors."""
@@ -90,19 +111,19 @@ class BlobWriter:
         """Make the blob visible; one that is already here is not kept twice."""
         self.seal()
         digest = self.digest
-        if self._store.touch(digest):
-            self.drop()
-        else:
-            target = self._store.path(digest)
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            self._path.rename(target)
-            sync_folder(target.parent)
+        if not self._store.touch(digest):
+            self._store.keep(self._path, digest, self._secured or "", self.size_bytes)
+            self._kept = True
+        self.drop()
         return StoredBlob(digest, self.size_bytes)
 
     def drop(self) -> None:
         """Throw away what was written, unless it was committed."""
         self.rest()
         self._path.unlink(missing_ok=True)
+        if self._secured and not self._kept:
+            self._store.discard(self._secured)
+            self._secured = ""
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +132,51 @@ class BlobWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.drop()
+
+
+class Blobs(Protocol):
+    """A store of blobs: files (`BlobStore`) or objects (`objects.ObjectStore`). Safe for several processes at once.
+
+    Each method that takes a digest raises BlobMissing for what is none.
+    """
+
+    incoming: Path
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is in the store."""
+
+    def touch(self, digest: str) -> bool:
+        """Make a blob young again, so that no collection takes it for an hour; whether it is here."""
+
+    def hold(self, digest: str) -> BlobWriter | None:
+        """A blob that is here, so that its removal costs nothing until it is committed; None where that is not possible.
+
+        Raises BlobMissing.
+        """
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob; raises BlobMissing."""
+
+    def open(self, digest: str) -> BinaryIO:
+        """The blob for reading and seeking; raises BlobMissing."""
+
+    def read(self, digest: str) -> bytes:
+        """The whole blob (manifests and configs); raises BlobMissing."""
+
+    def writer(self, *, hashed_elsewhere: bool = False) -> BlobWriter:
+        """Begin a blob."""
+
+    def add(self, data: bytes) -> StoredBlob:
+        """Store a small blob at once."""
+
+    def remove(self, digest: str, *, unless_younger_than_s: float = 0) -> bool:
+        """Delete a blob unless it was written or asked for again within this time; whether it went."""
+
+    def digests(self) -> Iterator[str]:
+        """Every digest in the store."""
+
+    def sweep_incoming(self, *, older_than_s: float = INCOMING_KEPT_S) -> int:
+        """Remove what crashed writers left; how many files went."""
 
 
 class BlobStore:
@@ -149,6 +215,37 @@ class BlobStore:
             yield
         finally:
             os.close(fd)
+
+    def hold(self, digest: str) -> BlobWriter | None:
+        """See `Blobs`: a hard link."""
+        link = self.incoming / secrets.token_hex(16)
+        try:
+            os.link(self.path(digest), link)
+        except FileNotFoundError:
+            raise BlobMissing(f"no blob {digest}") from None
+        writer = BlobWriter(self, hashed_elsewhere=True, whole=link)
+        writer.named(digest)
+        return writer
+
+    def secure(self, path: Path, digest: str) -> str:
+        """fsync; see `Spool`."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        return ""
+
+    def keep(self, path: Path, digest: str, secured: str, size_bytes: int) -> None:
+        """Rename, young: what was written hours ago has no row yet and must not look like a left-over."""
+        target = self.path(digest)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        os.utime(path)
+        path.rename(target)
+        sync_folder(target.parent)
+
+    def discard(self, secured: str) -> None:
+        """The file is the writer's own."""
 
     def size(self, digest: str) -> int:
         """Bytes of a blob; raises BlobMissing."""
@@ -199,15 +296,20 @@ class BlobStore:
 
     def sweep_incoming(self, *, older_than_s: float = INCOMING_KEPT_S) -> int:
         """Remove what crashed writers left; how many files went."""
-        gone = 0
-        for file in self.incoming.iterdir():
-            try:
-                if time.time() - file.stat().st_mtime > older_than_s:
-                    file.unlink()
-                    gone += 1
-            except FileNotFoundError:
-                continue
-        return gone
+        return sweep(self.incoming, older_than_s)
+
+
+def sweep(folder: Path, older_than_s: float) -> int:
+    """Remove the files of a folder that nobody has written to for so long; how many went."""
+    gone = 0
+    for file in folder.iterdir():
+        try:
+            if time.time() - file.stat().st_mtime > older_than_s:
+                file.unlink()
+                gone += 1
+        except FileNotFoundError:
+            continue
+    return gone
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from portal.errors import NoSpace as NoSpace
 from portal.errors import OverQuota, PortalError
 
 
@@ -39,11 +40,11 @@ class ChecksumMismatch(PortalError):
     status = 460
 
 
-class NoSpace(PortalError):
-    """The portal's own disk is full."""
+class StoreUnavailable(PortalError):
+    """The object store does not answer, or refuses."""
 
-    code = "disk_full"
-    status = 507
+    code = "store_unavailable"
+    status = 503
 
 
 def shown(size_bytes: float) -> str:

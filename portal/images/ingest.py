@@ -8,19 +8,23 @@ from __future__ import annotations
 import dataclasses
 import errno
 import platform
+import posixpath
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from portal.images.blobs import DIGEST, BlobStore, BlobWriter
+from portal.images.blobs import DIGEST, BlobMissing, Blobs, BlobWriter
 from portal.images.faults import ImageRefused, NoSpace, shown
-from runtime.images.format import MACHINES, ArchivedImage, ArchiveReader, ImageFault, StoredBlob, images
+from runtime.images.format import MACHINES, ArchivedImage, ArchiveReader, ImageFault, StoredBlob, images, sniff
 
-TOUCH_EVERY_S = 600
+TOUCH_EVERY_S = 30
+_BLOB_NAME = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_HEAD_BYTES = 512
 
 
 class TooLarge(Exception):
@@ -64,9 +68,9 @@ class Prepared:
         """What it takes in the store when nothing of it was there."""
         return sum(self.sizes.values())
 
-    def commit(self, store: BlobStore) -> None:
+    def commit(self, store: Blobs) -> None:
         """Make the blobs visible: renames only. Raises ImageRefused when one that was here is gone meanwhile."""
-        for digest in self.sizes:
+        for digest in sorted(self.sizes):  # always the same order: a store may lock rows
             writer = self.writers.get(digest)
             if writer is not None:
                 writer.commit()
@@ -89,17 +93,41 @@ class _Member:
         self._ingest.keep(blob.digest, self._writer)
 
 
+class _PartialReader(ArchiveReader):
+    """A reader of archives that may leave out blobs: `left_out` answers for those that are here.
+
+    What is left out is named `blobs/sha256/<hex>`, or is a link to that name in the place of an old archive's layer.
+    """
+
+    def __init__(self, sink: Ingest, left_out: Callable[[str, str], StoredBlob | None]) -> None:
+        super().__init__(sink)
+        self._left_out = left_out
+
+    def find(self, name: str) -> StoredBlob | None:
+        """The blob a manifest means, from the archive or from what is here."""
+        found = super().find(name)
+        if found is not None:
+            return found
+        clean = posixpath.normpath(name)
+        match = _BLOB_NAME.fullmatch(self.links.get(clean, clean))
+        return self._left_out(f"sha256:{match[1]}", name) if match else None
+
+
 class Ingest:
     """Feed it an archive, then `finish`. Leaving the `with` block removes whatever was not committed.
 
     `allowed_bytes`: how many bytes may be new; TooLarge beyond that. A layer that is in the store and named by its
-    digest is not written again, only verified.
+    digest is not written again, only verified. `known_size` answers whether, and with how many bytes, the team has a blob
+    that the archive leaves out.
     """
 
-    def __init__(self, store: BlobStore, allowed_bytes: int) -> None:
+    def __init__(
+        self, store: Blobs, allowed_bytes: int, known_size: Callable[[str], int | None] = lambda digest: None
+    ) -> None:
         self._store = store
         self._allowed_bytes = allowed_bytes
-        self._reader = ArchiveReader(self)
+        self._known_size = known_size
+        self._reader = _PartialReader(self, self._left_out)
         self._lock = threading.Lock()  # a cancelled request closes while a thread may still be feeding
         self._closed = False
         self._writers: dict[str, BlobWriter] = {}
@@ -131,8 +159,7 @@ class Ingest:
     def open(self, name: str, size: int, kind: str) -> _Member | None:
         """A blob begins (format.BlobSink)."""
         digest = f"sha256:{name.removeprefix('blobs/sha256/')}"
-        if DIGEST.match(digest) and self._store.touch(digest):
-            self._known[digest] = time.monotonic()
+        if DIGEST.match(digest) and self._relies_on(digest):
             return None
         self._open = self._store.writer(hashed_elsewhere=True)
         return _Member(self, self._open)
@@ -158,6 +185,32 @@ class Ingest:
         writer = self._store.writer()
         writer.write(data)
         self.keep(writer.digest, writer)
+
+    def _left_out(self, digest: str, name: str) -> StoredBlob | None:
+        """A blob that the archive does not bring and the team has."""
+        size = self._known_size(digest)
+        if size is None or not self._relies_on(digest):
+            return None
+        try:
+            with self._store.open(digest) as file:
+                kind = sniff(file.read(_HEAD_BYTES))
+        except BlobMissing:
+            return None
+        return StoredBlob(name=name, digest=digest, size=size, kind=kind)
+
+    def _relies_on(self, digest: str) -> bool:
+        """Whether the blob is here; then it stays until this ends."""
+        if not self._store.touch(digest):
+            return False
+        self._known[digest] = time.monotonic()
+        if digest not in self._writers:
+            try:
+                held = self._store.hold(digest)
+            except BlobMissing:
+                return False
+            if held is not None:
+                self._writers[digest] = held
+        return True
 
     def _keep_young(self) -> None:
         now = time.monotonic()

@@ -6,17 +6,21 @@ from functools import cache
 from pathlib import Path
 
 from portal.config import config
-from portal.images.blobs import BlobStore
+from portal.images.blobs import Blobs, BlobStore
 
 
 @cache
-def _store_at(root: Path) -> BlobStore:
-    return BlobStore(root)
+def _store_at(root: Path, url: str) -> Blobs:
+    if not url:
+        return BlobStore(root)
+    from portal.images.objects import ObjectStore, storage_of
+
+    return ObjectStore(storage_of(url, config().secrets / "blobs"), root / "incoming")
 
 
-def blob_store() -> BlobStore:
-    """`<state>/portal/blobs`."""
-    return _store_at(config().portal_dir / "blobs")
+def blob_store() -> Blobs:
+    """`<state>/portal/blobs`, or the object store that MOORAGE_BLOBS_URL names."""
+    return _store_at(config().portal_dir / "blobs", config().blobs_url)
 
 
 def uploads_dir() -> Path:

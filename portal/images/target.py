@@ -20,6 +20,11 @@ class Target(Protocol):
         """The team whose quota holds the image."""
         ...
 
+    @property
+    def image_limit_bytes(self) -> int:
+        """The largest image its plan allows; 0 is no limit."""
+        ...
+
 
 def repository_of(app: Target) -> str:
     """`<team>/<app>`: the repository of an app's images."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from portal.accounts.actor import SYSTEM
+from portal.audit.actions import record
 from portal.images import collect, uploads
 
 
@@ -16,4 +18,7 @@ def sweep_uploads() -> int:
 @shared_task(name="images.collect")
 def collect_blobs() -> int:
     """Every hour: blobs that no image needs."""
-    return collect.collect()
+    gone = collect.collect()
+    if gone.blobs or gone.images:
+        record(SYSTEM, "collect", "store", "images", blobs=gone.blobs, images=gone.images, bytes=gone.freed_bytes)
+    return gone.blobs

@@ -31,7 +31,10 @@ from portal.images.target import Target
 UPLOAD_KEPT = dt.timedelta(hours=24)
 MAX_BYTES = 1 << 40
 MAX_UNDER_WAY = 50
-RESERVE_BYTES = 512 << 20  # of the disk: database, logs and everything else go on
+RESERVE_BYTES, RESERVE_SHARE = (
+    512 << 20,
+    0.05,
+)  # of the disk, whichever is less: database, logs and everything else go on
 
 
 def file_of(upload: Upload) -> Path:
@@ -46,7 +49,8 @@ def begin(actor: Actor, app: Target, size_bytes: int, file_name: str) -> Upload:
         raise Invalid(f"An upload has 1 to {MAX_BYTES:,} bytes, not {size_bytes:,}.", "Choose another file.")
     if actor.user is None:
         raise Invalid("An upload belongs to a person.")
-    _check_room(size_bytes)
+    check_room(size_bytes, times=2)  # while its image is read it lies there twice: as sent and as blobs
+    quota.check_plan(app, size_bytes)
     allowed = quota.quota_bytes(app.team, lock=True)
     _check_count(app)
     used = quota.used_bytes(app.team) + quota.promised_bytes(app.team)
@@ -64,12 +68,12 @@ def begin(actor: Actor, app: Target, size_bytes: int, file_name: str) -> Upload:
     return upload
 
 
-def _check_room(size_bytes: int) -> None:
-    """While its image is read, an upload lies on disk twice: as sent and as blobs."""
-    free = shutil.disk_usage(uploads_dir()).free
-    if free < 2 * size_bytes + RESERVE_BYTES:
+def check_room(size_bytes: int, *, times: int) -> None:
+    """Refuse (507) what the portal's disk cannot take `times` times beside its reserve."""
+    disk = shutil.disk_usage(uploads_dir())
+    if disk.free < times * size_bytes + min(RESERVE_BYTES, disk.total * RESERVE_SHARE):
         raise NoSpace(
-            f"The platform's disk has {shown(free)} left; this upload needs {shown(2 * size_bytes)} for a while.",
+            f"The platform's disk has {shown(disk.free)} left; this upload needs {shown(times * size_bytes)} for a while.",
             "Ask the operator to make room.",
         )
 

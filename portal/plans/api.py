@@ -48,6 +48,7 @@ class PlanFields(Schema):
     instances_max: int | None = None
     domains_max: int | None = None
     releases_kept: int | None = None
+    image_bytes: int | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields that were sent with a value."""

@@ -80,6 +80,7 @@ class PlanForm(_FiguresForm):
     instances_max = UnitField("Instances", "per app", 1, least=1)
     domains_max = UnitField("Domains", "per app", 1)
     releases_kept = UnitField("Releases", "kept", 1, least=1)
+    image_bytes = UnitField("Image", "MB", MIB, hint="The largest of an app; 0 is no limit but the team's")
     is_default = forms.BooleanField(label="Default for new apps", required=False)
 
     SECTIONS = (
@@ -91,7 +92,7 @@ class PlanForm(_FiguresForm):
         ),
         ("Network", "0 is no limit", ("net_in_bps", "net_out_bps")),
         ("Logs", "0 is no limit of the rate", ("log_bytes_per_s", "log_bytes", "log_days")),
-        ("Counts", "", ("instances_max", "domains_max", "releases_kept")),
+        ("Counts", "", ("instances_max", "domains_max", "releases_kept", "image_bytes")),
     )
 
     def __init__(self, *args: Any, row: Plan | None = None, **kwargs: Any) -> None:

@@ -34,6 +34,7 @@ class Plan(models.Model):
     instances_max = models.PositiveIntegerField(default=4)
     domains_max = models.PositiveIntegerField(default=5)
     releases_kept = models.PositiveIntegerField(default=20)
+    image_bytes = models.PositiveBigIntegerField(default=0)  # of one image; 0: the team's quota alone
 
     class Meta:
         ordering = ["position", "slug"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.http import HttpRequest
@@ -12,7 +13,7 @@ from portal.api_auth import acting
 from portal.api_paging import page
 from portal.hosting.access import get_app
 from portal.hosting.usage import reserved_by
-from portal.images.models import Blob
+from portal.images.quota import used_bytes
 from portal.plans.access import get_plan
 from portal.plans.actions import quota_of, sums_of
 from portal.plans.api import PlanFields, PlanOut
@@ -21,6 +22,7 @@ from portal.releases import actions
 from portal.releases.access import get_deployment
 from portal.releases.api_apps import loaded
 from portal.releases.api_apps import router as apps_router
+from portal.releases.holdings import holdings
 from portal.releases.models import Deployment, DeploymentState, Release
 from portal.releases.schemas import DeploymentOut, DeploymentsOut, ReleasesOut, deployment_body, release_body
 
@@ -45,6 +47,31 @@ class UsageOut(Schema):
     team: str
     used: SumsOut
     quota: SumsOut
+
+
+class HoldingOut(Schema):
+    """An image of a team; `own_bytes` is what its removal frees, `goes_at` is null while a release has it."""
+
+    repository: str
+    digest: str
+    reference: str
+    created_at: dt.datetime
+    size_bytes: int
+    own_bytes: int
+    why: str
+    goes_at: dt.datetime | None
+
+
+class HoldingsOut(Schema):
+    """What a team's images take; layers that images share count once."""
+
+    team: str
+    used_bytes: int
+    quota_bytes: int
+    promised_bytes: int
+    claimed_bytes: int
+    count: int
+    items: list[HoldingOut]
 
 
 @router.get("/apps/{app}/deployments", response=DeploymentsOut, operation_id="list_deployments")
@@ -96,9 +123,23 @@ def patch_plan(request: HttpRequest, plan: str, body: PlanFields) -> Plan:
 def usage(request: HttpRequest, team: str) -> dict[str, Any]:
     """What a team has reserved, beside its quota."""
     row = get_team(acting(request), team)
-    image_bytes = Blob.objects.filter(images__team=row).distinct().values_list("size_bytes", flat=True)
-    used = {**_fields(reserved_by(row)), "image_bytes": sum(image_bytes)}
+    used = {**_fields(reserved_by(row)), "image_bytes": used_bytes(row)}
     return {"team": row.slug, "used": used, "quota": _fields(sums_of(quota_of(row)))}
+
+
+@router.get("/teams/{team}/images", response=HoldingsOut, operation_id="list_images", tags=["plans"])
+def images(request: HttpRequest, team: str, limit: int = 100) -> dict[str, Any]:
+    """What the team's images take, why each stays and when what can go goes; those whose removal frees most come first."""
+    found = holdings(get_team(acting(request), team))
+    items = [
+        {
+            "repository": row.image.repository, "digest": row.image.digest, "reference": row.image.reference, "created_at": row.image.created_at,
+            "size_bytes": row.image.size_bytes, "own_bytes": row.own_bytes, "why": row.why, "goes_at": row.goes_at,
+        }
+        for row in found.images[: max(1, min(limit, 500))]
+    ]  # fmt: skip
+    figures = {name: getattr(found, name) for name in ("used_bytes", "quota_bytes", "promised_bytes", "claimed_bytes")}
+    return {"team": team, "items": items, "count": len(found.images), **figures}
 
 
 def _fields(sums: Any) -> dict[str, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError
 from django.db.models import Q
 
 from portal.accounts.access import actor_of_headers
@@ -29,6 +30,7 @@ from portal.images.asgi_http import (
     headers_of,
     query_of,
     refuse,
+    refuse_or_raise,
 )
 from portal.images.models import Image
 from portal.images.target import repository_of
@@ -69,6 +71,9 @@ async def deploy_app(scope: Scope, receive: Receive, send: Send) -> None:
         await refuse(send, incoming, error)
         return
     except ClientGone:
+        return
+    except (OSError, DatabaseError) as error:
+        await refuse_or_raise(send, incoming, error)
         return
     await _say(call, deployment, send)
 

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from django.db.models import Max
+from django.utils import timezone
 
 from portal.accounts.actor import Actor
 from portal.config import config
@@ -44,6 +45,9 @@ def make_release(actor: Actor, app: App, image: Image, note: str) -> Release:
     """The app's next release. The caller holds the app's row."""
     if image.team_id != app.team_id:
         raise Conflict(f"The image belongs to another team than {app.slug}.")
+    if not Image.objects.select_for_update(of=("self",), no_key=True).filter(pk=image.pk).exists():
+        raise Conflict("The image was removed in this moment, as no release had it.", "Upload it again.")
+    Image.objects.filter(pk=image.pk).update(deployed_at=timezone.now())
     last = Release.objects.filter(app=app).aggregate(last=Max("number"))["last"]
     port = app.port or image_port(image)
     health = dataclasses.asdict(health_of(app, image))

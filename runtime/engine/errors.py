@@ -35,6 +35,12 @@ class Conflict(EngineFault):
     status = 409
 
 
+class NoRoom(EngineFault):
+    """The store has no room for it now."""
+
+    status = 507
+
+
 class NotModified(EngineFault):
     """The object already is as asked; Docker answers 304 without a body."""
 

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from runtime.engine import bundle
+from runtime.engine.admission import admit
 from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
@@ -117,6 +118,7 @@ class Lifecycle:
     async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
         """Processes set to work as soon as the specification is written; storage and network are made beside them."""
         core, record = self._core, container.record
+        admit(core, record.id, record.host.resources.disk_size)
         undo.push_async_callback(self.joining.leave, container)
         undo.callback(self.parking.fill, REST_S)
         berth = None

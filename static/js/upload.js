@@ -1,5 +1,6 @@
 // Uploads an image archive in resumable chunks (tus), then shows what the image says. Alpine's CSP build draws it.
 import Alpine from "../vendor/alpine/alpine-csp.esm.min.js";
+import { withoutKnown } from "./archive.js";
 import { duration, size } from "./figures.js";
 
 const CHUNK = 8 * 1024 * 1024;
@@ -7,10 +8,12 @@ const RATE_WINDOW = 6000; // ms over which the rate is averaged
 const csrf = () => JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
 
 Alpine.data("uploader", () => ({
-  // idle, making (the app), sending, paused, reading (the server checks the image), done, failed
+  // idle, making (the app), looking (what is here already), sending, paused, reading (the server checks the image), done, failed
   phase: "idle",
   over: false,
   file: null,
+  payload: null, // what is sent of the file
+  spared: 0,
   sent: 0,
   samples: [],
   trouble: "",
@@ -38,7 +41,9 @@ Alpine.data("uploader", () => ({
   get pauseWord() { return this.paused ? "Resume" : "Pause"; },
   get fileName() { return this.file?.name ?? ""; },
   get fileSize() { return size(this.file?.size ?? 0); },
-  get share() { return this.file ? Math.min(100, (100 * this.sent) / this.file.size) : 0; },
+  get whole() { return this.payload?.size ?? this.file?.size ?? 0; },
+  get share() { return this.whole ? Math.min(100, (100 * this.sent) / this.whole) : 0; },
+  get here() { return this.spared ? `, ${size(this.spared)} were here already` : ""; },
   get percent() { return `${this.share.toFixed(1)}%`; },
   get label() { return `${Math.floor(this.share)} % uploaded`; },
   get locked() { return this.app !== ""; },
@@ -48,12 +53,13 @@ Alpine.data("uploader", () => ({
   get progress() {
     if (this.phase === "making") return "Creating the app";
     if (this.phase === "reading") return "All bytes are here; the image is being checked";
-    if (this.phase === "done") return `${size(this.sent)} uploaded`;
-    const bytes = `${size(this.sent)} of ${this.fileSize}`;
+    if (this.phase === "looking") return "Looking which layers are here already";
+    if (this.phase === "done") return `${size(this.sent)} uploaded${this.here}`;
+    const bytes = `${size(this.sent)} of ${size(this.whole)}`;
     if (this.paused) return `${bytes}, paused`;
     const rate = this.rate();
     if (!rate) return bytes;
-    return `${bytes} · ${size(rate)}/s · ${duration((this.file.size - this.sent) / rate)} left`;
+    return `${bytes} · ${size(rate)}/s · ${duration((this.whole - this.sent) / rate)} left`;
   },
 
   rate() {
@@ -80,11 +86,15 @@ Alpine.data("uploader", () => ({
 
   async begin(file) {
     if (!file) return;
-    Object.assign(this, { file, sent: 0, samples: [], trouble: "" });
+    Object.assign(this, { file, payload: null, spared: 0, sent: 0, samples: [], trouble: "" });
     document.getElementById("image").replaceChildren();
     if (!file.size) return this.fail(`${file.name} is empty. Save the image again, for example with docker save.`);
     if (!this.app && !(await this.make())) { this.phase = "idle"; return; }
-    this.send();
+    this.phase = "looking";
+    const { payload, spared, key } = await withoutKnown(file, (digests) => known(this.app, digests)).catch(() => ({ payload: file, spared: 0, key: "" }));
+    if (this.phase !== "looking") return;
+    Object.assign(this, { payload, spared });
+    this.send(key);
   },
 
   // A new app is made as soon as there is an image for it.
@@ -108,16 +118,17 @@ Alpine.data("uploader", () => ({
     if (place) { place.textContent = words; place.hidden = !words; }
   },
 
-  async send() {
+  async send(key) {
     const app = this.app;
-    this.upload = new tus.Upload(this.file, {
+    const { name, size: bytes, lastModified } = this.file;
+    this.upload = new tus.Upload(this.payload, {
       endpoint: "/api/v1/uploads",
       chunkSize: CHUNK,
       retryDelays: [0, 500, 1500, 4000, 8000, 15000],
       metadata: { app, filename: this.file.name },
       headers: { "X-CSRFToken": csrf() },
       removeFingerprintOnSuccess: true,
-      fingerprint: async (file) => `moorage-${app}-${file.name}-${file.size}-${file.lastModified}`,
+      fingerprint: async () => `moorage-${app}-${name}-${bytes}-${lastModified}-${key}`,
       onShouldRetry: (error) => !error.originalResponse || error.originalResponse.getStatus() >= 500 || [409, 423].includes(error.originalResponse.getStatus()),
       onProgress: (sent, all) => this.moved(sent, all),
       onError: (error) => this.fail(reason(error)),
@@ -159,7 +170,7 @@ Alpine.data("uploader", () => ({
     const answer = await fetch(this.upload.url).then((r) => r.json()).catch(() => null);
     if (!answer?.image) return this.fail(answer?.error || "The image could not be read back. Upload it again.");
     this.phase = "done";
-    this.sent = this.file.size;
+    this.sent = this.whole;
     await htmx.ajax("GET", `/apps/${this.app}/images/${answer.image.id}`, { target: "#image", swap: "innerHTML" });
     document.querySelector("#image [type=submit]")?.focus();
   },
@@ -179,6 +190,12 @@ Alpine.data("uploader", () => ({
     else if (kept) this.forget();
   },
 }));
+
+/** Of these digests those that the app's team has; none when it cannot be asked: then all is sent. */
+async function known(app, digests) {
+  const answer = await fetch("/api/v1/uploads/known", { method: "POST", body: JSON.stringify({ app, digests }), headers: { "Content-Type": "application/json", "X-CSRFToken": csrf() } });
+  return answer.ok ? (await answer.json()).known.map((blob) => blob.digest) : [];
+}
 
 function reason(error) {
   const body = error.originalResponse?.getBody();

@@ -22,7 +22,7 @@ HEIGHTS = {1440: 900, 390: 844}
 PAGES = (
     "/teams/admin/", "/teams/admin/new", f"/apps/{APP}/", f"/apps/{APP}/deployments", f"/apps/{APP}/releases", f"/apps/{APP}/logs",
     f"/apps/{APP}/metrics", f"/apps/{APP}/settings", "/operator/", "/operator/plans", "/operator/plans/nano", "/operator/plans/new",
-    "/operator/audit", "/account/", "/account/tokens", "/no/such/page",
+    "/operator/audit", "/operator/storage", "/teams/admin/images", "/account/", "/account/tokens", "/no/such/page",
 )  # fmt: skip
 BRIGHTNESS = """
 async (picture) => {

@@ -18,7 +18,8 @@ PROGRESS = "[x-text=progress]"
 MOVING = re.compile(r"([\d.]+) (kB|MB) of ([\d.]+ MB) · ([\d.]+) (kB|MB)/s · ([\d.]+) (ms|s|min) left")
 
 
-def test_a_dropped_archive_shows_bytes_rate_and_time_left_until_it_is_there(portal: Portal, demo_archive: Path) -> None:
+def test_a_dropped_archive_shows_bytes_rate_and_time_left_until_it_is_there(portal: Portal, tmp_path: Path) -> None:
+    demo_archive = build_demo(tmp_path / "dropped.tar", "--size-mb", "3", "--seed", "77")  # nobody has sent this layer
     portal.watch(PROGRESS)
     portal.new_app("admin", "dropped")
     portal.slow_down(demo_archive.stat().st_size // 3)
@@ -32,7 +33,7 @@ def test_a_dropped_archive_shows_bytes_rate_and_time_left_until_it_is_there(port
     assert len(moving) >= 3, shown
     sent = [float(found[1]) * (1 if found[2] == "kB" else 1024) for found in moving]
     assert sent == sorted(sent) and sent[0] < sent[-1], shown
-    assert re.fullmatch(r"[\d.]+ MB uploaded", shown[-1]), shown
+    assert re.fullmatch(r"[\d.]+ MB uploaded(, [\d.]+ MB were here already)?", shown[-1]), shown
 
 
 def test_a_file_dropped_beside_its_place_leaves_the_page_as_it_is(portal: Portal, demo_archive: Path) -> None:
@@ -89,3 +90,24 @@ def test_a_file_that_is_no_image_is_refused_in_words(portal: Portal, tmp_path: P
     portal.choose_image(nonsense)
     expect(portal.page.locator(".note.bad")).to_be_visible(timeout=15_000)
     assert len(portal.page.locator(".note.bad").inner_text()) > 20
+
+
+def test_the_second_upload_sends_the_changed_layer_alone(portal: Portal, tmp_path: Path) -> None:
+    first = build_demo(tmp_path / "first.tar", "--size-mb", "60", "--seed", "5", "--top-mb", "5", "--top-seed", "11")
+    second = build_demo(tmp_path / "second.tar", "--size-mb", "60", "--seed", "5", "--top-mb", "5", "--top-seed", "12")
+    sent: list[int] = []
+    portal.page.on(
+        "request", lambda r: sent.append(int(r.headers.get("upload-length", 0))) if r.method == "POST" else None
+    )
+    portal.new_app("admin", "layered")
+    portal.choose_image(first)
+    before = portal.image_says()
+    assert sum(sent) > 60 << 20
+    sent.clear()
+    portal.open_tab("layered", "deploy")
+    portal.choose_image(second)
+    after = portal.image_says()
+    assert 5 << 20 < sum(sent) < 6_000_000
+    expect(portal.page.locator(PROGRESS)).to_have_text(re.compile(r"5 MB uploaded, 6\d MB were here already"))
+    assert before["Image"] != after["Image"] or before != after
+    assert portal.complaints == []

@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ON_BOTH = ["tests/portal/plans/test_takers.py", "tests/portal/releases/test_deploying.py"]
+ON_BOTH = [
+    "tests/portal/plans/test_takers.py",
+    "tests/portal/releases/test_deploying.py",
+    "tests/portal/images/test_collecting.py",
+]
 
 
 def _as_postgres(*arguments: str) -> None:

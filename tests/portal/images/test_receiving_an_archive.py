@@ -188,3 +188,24 @@ async def test_an_archive_of_two_images_is_refused_by_their_names(app: App, deve
     with pytest.raises(PortalError, match="2 images: one:1, two:1"):
         await receive_archive(developer, app, archives.chunks(archives.packed({**both, "manifest.json": manifest})))
     assert list(store.digests()) == []
+
+
+@on_database
+def limit_images(app: App, most_bytes: int) -> None:
+    app.plan.image_bytes = most_bytes
+    app.plan.save()
+
+
+async def test_an_image_larger_than_the_plan_allows_is_refused_whatever_is_left_out_of_it(
+    app: App, developer: Actor, store: BlobStore
+) -> None:
+    image = await receive_archive(developer, app, archives.chunks(archives.demo(size_mb=2)))
+    await limit_images(app, 3 << 20)
+    layers = [layer["digest"] for layer in image.config["layers"]]
+    small = archives.without(archives.demo(size_mb=2), [f"blobs/{digest.replace(':', '/')}" for digest in layers])
+    for archive in (archives.demo(size_mb=4), small):
+        with pytest.raises(ImageOverQuota, match="The plan of shop allows images of") as refused:
+            await receive_archive(developer, app, archives.chunks(archive))
+        assert refused.value.status == 413
+    await limit_images(app, 0)
+    assert await receive_archive(developer, app, archives.chunks(small))

@@ -13,7 +13,7 @@ from portal.plans.models import TeamQuota
 from tests.conftest import People
 from tests.portal.pages.seed import seed
 
-TEAM_PAGES = ("/teams/acme/", "/teams/acme/members")
+TEAM_PAGES = ("/teams/acme/", "/teams/acme/members", "/teams/acme/images")
 APP_PAGES = tuple(
     f"/apps/tide-api/{tab}"
     for tab in (
@@ -26,7 +26,7 @@ WRITE_PAGES = ("/teams/acme/new",)
 OWN_PAGES = ("/account/", "/account/tokens", "/accounts/password/change/")
 OPERATOR_PAGES = (
     "/operator/", "/operator/teams", "/operator/teams/acme", "/operator/users", "/operator/plans", "/operator/plans/new",
-    "/operator/plans/small", "/operator/hosts", "/operator/audit",
+    "/operator/plans/small", "/operator/hosts", "/operator/audit", "/operator/storage",
 )  # fmt: skip
 EVERY_PAGE = (*TEAM_PAGES, *APP_PAGES, *DEPLOY_PAGES, *WRITE_PAGES, *OWN_PAGES, *OPERATOR_PAGES)
 

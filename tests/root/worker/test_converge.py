@@ -6,12 +6,17 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.root.worker.conftest import Rig
 from tests.worker.platform import SmallPortal
+from worker.engine import Engine
+from worker.memory import Memory
 from worker.protocol import GroupLimits, HealthCheck, ImageRef, Limits, Report, Route
+from worker.prune import prune
+from worker.pruning import UNUSED_KEPT_S
 
 pytestmark = pytest.mark.root
 
@@ -244,3 +249,21 @@ def test_an_instance_whose_health_fails_leaves_the_route_and_comes_back(rig: Rig
     assert "status 500" in seen.reason
     rig.portal.wait_state(instance.id, "healthy")
     assert rig.ingress.get("hello.localhost")[0] == 200
+
+
+def test_an_image_that_nothing_needs_leaves_the_host_and_comes_back_when_it_is_wanted(rig: Rig, tmp_path: Path) -> None:
+    engine, memory, state = Engine(rig.config.engine_socket), Memory(tmp_path), rig.config.state
+    name = go_live(rig)
+    (image,) = engine.images()
+    memory.keep_images({image.id: time.time() - UNUSED_KEPT_S - 60})
+    digest = rig.portal.desired.instances[0].image.digest
+    assert prune(engine, memory, lambda: {digest}, state) == []  # wanted, which also makes it young
+    memory.keep_images({image.id: 0.0})
+    assert prune(engine, memory, set, state) == []  # its container has it
+    rig.portal.want()
+    rig.worker.hint()
+    rig.portal.wait(lambda report: not report.instances and not engine.containers())
+    memory.keep_images({image.id: 0.0})
+    assert prune(engine, memory, set, state) == [image.id]
+    assert engine.images() == [] and memory.images() == {}
+    assert go_live(rig, "again") != name

@@ -1,0 +1,1 @@
+"""The command line of Moorage. Knows the portal by its REST API alone."""

@@ -1,6 +1,6 @@
 """Unpacking a layer in a confined child (`runtime.images.extract`): the engine itself never reads a layer's bytes.
 
-with Extraction(folder, limits) as extraction:
+with Extraction(folder, recipe, limits) as extraction:
     while chunk := source.read(1 << 20):
         extraction.write(chunk)
     unpacked = extraction.finish()
@@ -23,39 +23,46 @@ from typing import Any, Self
 
 from runtime.images.extract_layer import LayerLimits
 from runtime.images.format import ImageFault, check_digest
+from runtime.images.recipes import RecipeDraft
 from runtime.kernel import syscalls
 
-_PIPE_BYTES = 1 << 20
-_ROOT = Path(__file__).resolve().parent.parent.parent
+PIPE_BYTES = 1 << 20
+ROOT = Path(__file__).resolve().parent.parent.parent
 # -I ignores the environment and the working folder; the way to this code is given as text
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runtime.images.extract import main; main()"
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runtime.images.{} import main; main()"
 _OPAQUE_XATTR = "trusted.overlay.opaque"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpacked:
-    """What a layer turned out to be. `diff_id` is the digest of its plain bytes, `size_bytes` the sum of its files."""
+    """What a layer turned out to be. `diff_id` is the digest of its `tar_bytes` plain bytes, `size_bytes` the sum of its files."""
 
     diff_id: str
+    tar_bytes: int
     size_bytes: int
     entries: int
     compression: str
 
 
 class Extraction:
-    """One child, from start to end. Not thread-safe; the folder must be empty and stays as it is when something fails."""
+    """One child, from start to end. Not thread-safe; the folder must be empty and stays as it is when something fails.
 
-    def __init__(self, folder: Path, limits: LayerLimits | None = None) -> None:
+    `recipe` gets what is needed to make the same tar of the folder again.
+    """
+
+    def __init__(self, folder: Path, recipe: RecipeDraft, limits: LayerLimits | None = None) -> None:
+        self._recipe = recipe
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        options = dataclasses.asdict(limits or LayerLimits()) | {"root": self._root}
-        command = [sys.executable, "-I", "-c", _START, str(_ROOT), json.dumps(options)]
+        files = {"root": self._root, "recipe": recipe.recipe, "spill": recipe.spill}
+        options = dataclasses.asdict(limits or LayerLimits()) | files
+        command = [sys.executable, "-I", "-c", START.format("extract"), str(ROOT), json.dumps(options)]
         try:
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(self._root,),
+                pass_fds=tuple(files.values()),
                 bufsize=0,
                 env={"PATH": os.defpath, "LANG": "C.UTF-8"},
             )
@@ -64,7 +71,7 @@ class Extraction:
             raise
         assert self._child.stdin is not None
         with suppress(OSError):  # above the limit of the user's pipes
-            fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def __enter__(self) -> Self:
         return self
@@ -95,8 +102,10 @@ class Extraction:
         answer = _answer(text, status)
         for path in answer["opaque"]:
             self._make_opaque(path)
+        self._recipe.finish(int(answer["tar_bytes"]))
         return Unpacked(
             diff_id=check_digest(answer["diff_id"], "The unpacking child"),
+            tar_bytes=int(answer["tar_bytes"]),
             size_bytes=int(answer["size_bytes"]),
             entries=int(answer["entries"]),
             compression=str(answer["compression"]),

@@ -23,6 +23,7 @@ from runtime.images.format import (
     parse_config,
     parse_manifest,
 )
+from runtime.images.recipes import Recipes
 from runtime.images.records import PullProgress, RegistryAuth
 from runtime.images.registry import Registry
 from runtime.storage.driver import Driver
@@ -75,8 +76,10 @@ class _KeyedLocks:
 class Puller:
     """Fetches images for one store."""
 
-    def __init__(self, driver: Driver, limits: LayerLimits, architecture: str, insecure: Collection[str]) -> None:
-        self._driver, self._limits = driver, limits
+    def __init__(
+        self, driver: Driver, recipes: Recipes, limits: LayerLimits, architecture: str, insecure: Collection[str]
+    ) -> None:
+        self._driver, self._recipes, self._limits = driver, recipes, limits
         self._architecture, self._insecure = architecture, insecure
         self._locks = _KeyedLocks()
 
@@ -125,7 +128,7 @@ class Puller:
     def _fetch(self, registry: Registry, layer: _Wanted, report: Report, stop: threading.Event) -> None:
         try:
             with self._locks.hold(layer.diff_id):
-                if self._driver.find_diff(layer.diff_id) is not None:
+                if self._driver.find_diff(layer.diff_id) is not None and self._recipes.has(layer.diff_id):
                     report(PullProgress(what=layer.descriptor.digest, status="Already exists"))
                 else:
                     self._fetch_missing(registry, layer, report, stop)
@@ -135,9 +138,9 @@ class Puller:
 
     def _fetch_missing(self, registry: Registry, layer: _Wanted, report: Report, stop: threading.Event) -> None:
         descriptor = layer.descriptor
-        draft = self._driver.new_layer()
+        draft, recipe = self._driver.new_layer(), self._recipes.draft()
         try:
-            with Extraction(draft.path, self._limits) as extraction:
+            with Extraction(draft.path, recipe, self._limits) as extraction:
                 done = 0
                 for chunk in registry.blob(descriptor):
                     if stop.is_set():
@@ -161,8 +164,10 @@ class Puller:
             self._driver.commit_layer(
                 draft, chain_id=layer.chain_id, diff_id=layer.diff_id, size_bytes=unpacked.size_bytes
             )
+            self._recipes.keep(recipe, layer.diff_id)
         finally:
             draft.discard()
+            recipe.discard()
         report(PullProgress(what=descriptor.digest, status="Pull complete"))
 
 

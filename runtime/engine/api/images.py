@@ -13,8 +13,10 @@ from typing import Any, BinaryIO, cast
 from aiohttp import web
 
 from runtime.engine import imagejson
+from runtime.engine.api.archives import load_root
+from runtime.engine.api.bodies import Body
 from runtime.engine.api.call import Call, Handler, answer, nothing, stream
-from runtime.engine.errors import Invalid, Unsupported
+from runtime.engine.errors import Invalid
 from runtime.engine.fields import Fields
 from runtime.errors import RuntimeFault
 from runtime.images.records import PullProgress, RegistryAuth
@@ -41,33 +43,10 @@ async def details(call: Call) -> web.StreamResponse:
 
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
-    return answer(imagejson.history(await asyncio.to_thread(call.engine.core.images.resolve, call.names["name"])))
-
-
-class Body(io.RawIOBase):
-    """A request's body as a file for a thread; each read fetches from the event loop what has arrived."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._content = request.content
-        self._loop = asyncio.get_running_loop()
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """io.RawIOBase."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """io.RawIOBase; 0 at the end of the body."""
-        if not self._rest:
-            data = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-            self._rest = memoryview(data)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    async def _next(self) -> bytes:
-        return await self._content.readany()
+    core = call.engine.core
+    image = await asyncio.to_thread(core.images.resolve, call.names["name"])
+    layers = [core.driver.layer(chain_id) for chain_id in image.chain_ids]
+    return answer(imagejson.history(image, [layer.size_bytes if layer else 0 for layer in layers]))
 
 
 async def load(call: Call) -> web.StreamResponse:
@@ -105,7 +84,7 @@ def registry_auth(header: str) -> RegistryAuth | None:
 async def pull(call: Call) -> web.StreamResponse:
     """POST /images/create?fromImage=: pull, with Docker's progress lines. A refusal before the first line has a status of its own."""
     if call.text("fromSrc"):
-        raise Unsupported("Import is not part of this engine yet.", "Load a docker save archive.")
+        return await load_root(call)
     name, tag = call.text("fromImage"), call.text("tag")
     if not name:
         raise Invalid("fromImage is missing.")
@@ -206,17 +185,10 @@ async def remove(call: Call) -> web.StreamResponse:
     return answer([*({"Untagged": n} for n in removed.untagged), *({"Deleted": d} for d in removed.deleted)])
 
 
-async def absent(call: Call) -> web.StreamResponse:
-    """What is not here yet."""
-    raise Unsupported("Saving, exporting and committing images is not part of this engine yet.")
-
-
 ROUTES: dict[str, Handler] = {
     "GET /images/json": listing,
     "POST /images/load": load,
     "POST /images/create": pull,
-    "GET /images/get": absent,
-    "POST /commit": absent,
     "GET /images/{name:path}/json": details,
     "GET /images/{name:path}/history": history,
     "POST /images/{name:path}/tag": tag,

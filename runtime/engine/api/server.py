@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from runtime.engine.api import containers, execs, images, moorage, networks, streams, system
+from runtime.engine.api import archives, containers, execs, images, moorage, networks, streams, system
 from runtime.engine.api.call import Call, Handler, nothing
 from runtime.engine.config import API_VERSION, MIN_API_VERSION, VERSION
 from runtime.engine.errors import EngineFault, Invalid, NotFound, NotModified, Unsupported
@@ -58,6 +58,7 @@ ROUTES: Mapping[str, Handler] = {
     **streams.ROUTES,
     **execs.ROUTES,
     **images.ROUTES,
+    **archives.ROUTES,
     **networks.ROUTES,
     **moorage.ROUTES,
 }

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.root
 ROOT = Path(__file__).resolve().parents[4]
 PROBE = """
 import json, os, signal, socket, sys, threading
-from runtime.images import extract
+from runtime.images import confinement, extract
 root, host = int(sys.argv[1]), int(sys.argv[2])
-extract.confine(root, 1 << 20)
+confinement.confine(root, 1 << 20, extract.KEPT_CAPABILITIES)
 def attempt(action):
     try:
         action()

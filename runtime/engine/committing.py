@@ -13,7 +13,7 @@ from runtime.engine.core import Core
 from runtime.engine.errors import Conflict, Invalid
 from runtime.engine.state import State
 from runtime.engine.units import rfc3339
-from runtime.images import building
+from runtime.images import format_building as building
 from runtime.images.packing import Packing
 from runtime.images.records import ImageRecord
 from runtime.images.store import host_architecture

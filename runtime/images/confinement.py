@@ -30,7 +30,10 @@ _REFUSED_CALLS = (
 
 def confine(root: int, file_bytes: int, kept_capabilities: Sequence[str]) -> None:
     """Chroot into the folder `root` and give up every right but `kept_capabilities`; files may grow to `file_bytes`."""
-    from backports import zstd  # noqa: F401  (after the chroot nothing can be imported)
+    import bz2  # noqa: F401  (after the chroot nothing can be imported)
+    import lzma  # noqa: F401
+
+    from backports import zstd  # noqa: F401
     from isal import igzip_lib  # noqa: F401
 
     for kind, limit in (

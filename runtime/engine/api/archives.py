@@ -18,7 +18,7 @@ from runtime.engine.api.streaming import streams
 from runtime.engine.container import Container
 from runtime.engine.errors import Invalid
 from runtime.engine.units import rfc3339
-from runtime.images import building
+from runtime.images import format_building as building
 from runtime.images.format import parse_reference
 from runtime.images.packing import Packing
 from runtime.images.store import host_architecture

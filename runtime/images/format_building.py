@@ -74,13 +74,6 @@ def _legacy_step(layer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in step.items() if isinstance(value, str) and value}
 
 
-def check_layer_id(layer_id: str, what: str) -> str:
-    """An id of a layer of the old format, safe as a part of a name; raises ImageFault."""
-    if re.fullmatch(r"[0-9a-f]{64}", layer_id):
-        return layer_id
-    raise ImageFault(f"{what} has {layer_id[:80]!r} where the id of a layer belongs.")
-
-
 def apply_changes(run: dict[str, Any], changes: Sequence[str]) -> None:
     """Carry out instructions on an image's "config"; raises ImageFault for one that is unknown or cannot be read."""
     for change in changes:

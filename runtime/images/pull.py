@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from runtime.images.format import (
 )
 from runtime.images.recipes import Recipes
 from runtime.images.records import PullProgress, RegistryAuth
-from runtime.images.registry import Registry
+from runtime.images.registry import Registry, RegistryPolicy
 from runtime.storage.driver import Driver
 
 PARALLEL_LAYERS = 3
@@ -77,15 +77,16 @@ class Puller:
     """Fetches images for one store."""
 
     def __init__(
-        self, driver: Driver, recipes: Recipes, limits: LayerLimits, architecture: str, insecure: Collection[str]
+        self, driver: Driver, recipes: Recipes, limits: LayerLimits, architecture: str, policy: RegistryPolicy
     ) -> None:
         self._driver, self._recipes, self._limits = driver, recipes, limits
-        self._architecture, self._insecure = architecture, insecure
+        self._architecture, self._policy = architecture, policy
         self._locks = _KeyedLocks()
 
     def fetch_documents(self, reference: Reference, auth: RegistryAuth | None, report: Report) -> Fetched:
         """Manifest and config of an image; raises NoSuchImage, RegistryFault, ImageFault."""
-        registry = Registry(reference.domain, reference.path, auth, insecure=self._insecure)
+        self._policy.check(reference.domain)
+        registry = Registry(reference.domain, reference.path, auth, insecure=self._policy.insecure)
         report(PullProgress(what=reference.familiar, status=f"Pulling from {reference.path}"))
         data, kind = registry.manifest(reference.digest or reference.tag or "latest")
         top_digest = digest_of(data)

@@ -37,6 +37,7 @@ from runtime.images.outgoing import LayerTars, Outgoing, archive, plain_manifest
 from runtime.images.pull import Puller
 from runtime.images.recipes import Recipes
 from runtime.images.records import ImageRecord, LoadResult, PullProgress, RegistryAuth, Removed
+from runtime.images.registry import Registry, RegistryPolicy
 from runtime.storage.driver import Driver
 
 SETTLE_AFTER_S = 10.0
@@ -57,7 +58,7 @@ class ImageStore:
         root: Path,
         driver: Driver,
         *,
-        insecure_registries: Collection[str] = (),
+        registries: RegistryPolicy | None = None,
         limits: LayerLimits | None = None,
         architecture: str = "",
     ) -> None:
@@ -69,7 +70,8 @@ class ImageStore:
         self._timer: threading.Timer | None = None
         root.mkdir(parents=True, exist_ok=True)
         self._recipes = Recipes(root / "recipes")
-        self._puller = Puller(driver, self._recipes, self._limits, self._architecture, frozenset(insecure_registries))
+        self._policy = registries or RegistryPolicy()
+        self._puller = Puller(driver, self._recipes, self._limits, self._architecture, self._policy)
         self._catalog = Catalog(root, self._complete)
         self._prune()
         driver.empty_trash()
@@ -170,6 +172,11 @@ class ImageStore:
                 size = batch.commit(config.diff_ids, config.chain_ids, config.diff_ids)
                 manifest = plain_manifest(b"", config, config_data, tars.size)
                 return self._add(manifest, config_data, size, tags=tags)
+
+    def sign_in(self, domain: str, auth: RegistryAuth) -> None:
+        """Whether a registry takes these credentials; raises RegistryFault when it does not, or may not be asked."""
+        self._policy.check(domain)
+        Registry(domain, "", auth, insecure=self._policy.insecure).sign_in()
 
     def resolve(self, reference: str) -> ImageRecord:
         """Find an image by name[:tag], name@digest, id or a unique start of the id; raises NoSuchImage."""

@@ -22,6 +22,7 @@ from runtime.errors import RuntimeFault
 from runtime.images.records import PullProgress, RegistryAuth
 
 DOCKER_IO = "docker.io/library/"
+HUB = ("index.docker.io", "registry-1.docker.io", "docker.io")
 PROGRESS_S = 0.1
 MAX_AUTH = 65_536
 
@@ -111,6 +112,17 @@ async def pull(call: Call) -> web.StreamResponse:
     return response
 
 
+async def sign_in(call: Call) -> web.StreamResponse:
+    """POST /auth: whether a registry takes a name and a password, as `docker login` asks."""
+    f = Fields(await call.json(), "The body")
+    auth = RegistryAuth(username=f.text("username", limit=1024), password=f.text("password", limit=MAX_AUTH))
+    address = f.text("serveraddress", limit=1024) or "docker.io"
+    domain = address.partition("://")[2] or address
+    domain = domain.partition("/")[0]
+    await asyncio.to_thread(call.engine.core.images.sign_in, "docker.io" if domain in HUB else domain, auth)
+    return answer({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
 async def _pull(call: Call, reference: str, auth: RegistryAuth | None, progress: Progress) -> Any:
     core = call.engine.core
     try:
@@ -189,6 +201,7 @@ ROUTES: dict[str, Handler] = {
     "GET /images/json": listing,
     "POST /images/load": load,
     "POST /images/create": pull,
+    "POST /auth": sign_in,
     "GET /images/{name:path}/json": details,
     "GET /images/{name:path}/history": history,
     "POST /images/{name:path}/tag": tag,

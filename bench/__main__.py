@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import cycle_rows, engine_rows, ingress_rows, log_rows, oci_rows, platform_rows, scale_rows
+from bench import cycle_rows, engine_rows, image_rows, ingress_rows, log_rows, oci_rows, platform_rows, scale_rows
 from bench.rows import Row, table
 from scripts import trial
 
@@ -21,13 +21,15 @@ ON_A_PLATFORM: dict[str, Callable[[trial.Trial, Path], Iterator[Row]]] = {
     "list": scale_rows.list_rows,
     "hundred": scale_rows.hundred_rows,
 }
-GROUPS = ("engine", "cycles", "oci", *ON_A_PLATFORM, "second-up")
+GROUPS = ("engine", "images", "cycles", "oci", *ON_A_PLATFORM, "second-up")
 
 
 def measured(groups: list[str]) -> Iterator[Row]:
     """The rows of these groups."""
     if "engine" in groups:
         yield from engine_rows.rows()
+    if "images" in groups:
+        yield from image_rows.rows()
     if "cycles" in groups:
         yield from cycle_rows.rows()
     if "oci" in groups:

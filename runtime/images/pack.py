@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from runtime.images.confinement import confine
@@ -37,11 +38,11 @@ def write(data: bytes | memoryview) -> None:
         view = view[os.write(1, view) :]
 
 
-class _Layer:
-    """Makes a layer's tar again."""
+class LayerTar:
+    """Makes the tar of the layer in the working folder again; `write` gets its bytes."""
 
-    def __init__(self, recipe: int, spill: int) -> None:
-        self._recipe, self._spill = recipe, spill
+    def __init__(self, recipe: int, spill: int, write: Callable[[bytes], None]) -> None:
+        self._recipe, self._spill, self._write = recipe, spill, write
         self._kept: dict[bytes, deque[int]] = {}  # where the content of replaced files lies, in their order
 
     def write(self) -> None:
@@ -52,7 +53,7 @@ class _Layer:
                     self._kept.setdefault(record.path, deque()).append(record.offset)
         for record in records(self._recipe):
             if isinstance(record, Raw):
-                write(record.data)
+                self._write(record.data)
             elif isinstance(record, Content):
                 self._content(record)
 
@@ -67,20 +68,15 @@ class _Layer:
             finally:
                 os.close(fd)
 
-    @staticmethod
-    def _copy(fd: int, base: int, pieces: tuple[tuple[int, int], ...]) -> None:
+    def _copy(self, fd: int, base: int, pieces: tuple[tuple[int, int], ...]) -> None:
         for offset, length in pieces:
-            copy(fd, base + offset, length)
-
-
-def copy(fd: int, start: int, length: int) -> None:
-    """So many bytes of a file to standard output; raises ImageFault when it is shorter."""
-    while length:
-        data = os.pread(fd, min(length, _COPY_BYTES), start)
-        if not data:
-            raise ImageFault("A file became shorter while it was read.", "Try again.")
-        write(data)
-        start, length = start + len(data), length - len(data)
+            start, end = base + offset, base + offset + length
+            while start < end:
+                data = os.pread(fd, min(end - start, _COPY_BYTES), start)
+                if not data:
+                    raise ImageFault("A file of a layer is shorter than it was.", "Load or pull the image again.")
+                self._write(data)
+                start += len(data)
 
 
 def run(options: dict[str, Any]) -> None:
@@ -88,7 +84,7 @@ def run(options: dict[str, Any]) -> None:
     what = options["what"]
     if what == "layer":
         confine(options["root"], _ANSWER_BYTES, _READ)
-        _Layer(options["recipe"], options["spill"]).write()
+        LayerTar(options["recipe"], options["spill"], write).write()
         return
     from runtime.images.pack_mounts import open_view
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from runtime.engine.errors import Conflict, Invalid
 from runtime.engine.state import State
 from runtime.engine.units import rfc3339
 from runtime.images import format_building as building
-from runtime.images.packing import Packing
+from runtime.images.packing import read_container
 from runtime.images.records import ImageRecord
 from runtime.images.store import host_architecture
 from runtime.storage.driver import DiffPlan
@@ -84,12 +83,7 @@ def _make(engine: Engine, container: Container, request: Commit, plan: DiffPlan)
             history=history,
         )
 
-    return engine.core.images.add_layer(record.image_id, _layer(plan), config, request.name)
-
-
-def _layer(plan: DiffPlan) -> Iterator[bytes]:
-    with Packing.container(plan, "diff") as packing:
-        yield from packing
+    return engine.core.images.add_layer(record.image_id, read_container(plan, "diff"), config, request.name)
 
 
 _CONFIG_KEYS = frozenset(

@@ -1,9 +1,9 @@
-"""The child that unpacks one layer: `python -m runtime.images.extract`, started by `runtime.images.extraction`.
+"""The child that unpacks one layer, started by `runtime.images.extraction` in a nursery.
 
-Standard input is the layer, plain or compressed. Argument: a JSON object with the limits, `root`, the descriptor of the empty
-target, and `recipe` and `spill`, those of the files that say how to make the same tar of it again. Before the first byte is
-read the process is chrooted into the target and has lost everything but the rights to write files for any owner. Standard
-output is one JSON object: what was unpacked, or the fault.
+Standard input is the layer, plain or compressed. Its options are the limits, `root`, the descriptor of the empty target, and
+`recipe` and `spill`, those of the files that say how to make the same tar of it again. Before the first byte is read the
+process is chrooted into the target and has lost everything but the rights to write files for any owner. Standard output is
+one JSON object: what was unpacked, or the fault.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import queue
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -96,9 +95,8 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def main() -> None:
+def main(options: dict[str, Any]) -> None:
     """Run as the child: confine, unpack, answer."""
-    options = json.loads(sys.argv[1])
     root, recipe, spill = (options.pop(name) for name in ("root", "recipe", "spill"))
     limits = LayerLimits(**options)
     answer: dict[str, Any]
@@ -116,7 +114,3 @@ def main() -> None:
         answer = {"fault": f"The layer could not be written: {error.strerror}.", "errno": error.errno}
     os.write(1, json.dumps(answer).encode())
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -17,6 +17,7 @@ from runtime.images.extract_layer import LayerLimits
 from runtime.images.extraction import Extraction, Unpacked
 from runtime.images.format import ImageFault, StoredBlob
 from runtime.images.format_stream import COMPRESSIONS
+from runtime.images.nursery import Nursery
 from runtime.images.recipes import RecipeDraft, Recipes
 from runtime.storage.driver import Draft, Driver
 
@@ -67,6 +68,7 @@ class Batch:
     ) -> None:
         self._driver, self._recipes, self._limits, self._known = driver, recipes, limits, known
         self._lock = threading.Lock()
+        self._nursery = Nursery()
         self._layers: dict[str, _Layer] = {}
         self._started: list[_Layer] = []
 
@@ -76,8 +78,9 @@ class Batch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for layer in self._started:
-            layer.discard()
+        with self._nursery:
+            for layer in self._started:
+                layer.discard()
 
     def open(self, name: str, size: int, kind: str) -> LayerIntake | None:
         """A blob of an archive begins (`BlobSink`); None for documents and for layers that are here already."""
@@ -94,7 +97,7 @@ class Batch:
             draft, recipe = self._driver.new_layer(), self._recipes.draft()
             undo.callback(draft.discard)
             undo.callback(recipe.discard)
-            layer = _Layer(draft, recipe, Extraction(draft.path, recipe, self._limits))
+            layer = _Layer(draft, recipe, Extraction(self._nursery, draft.path, recipe, self._limits))
             undo.pop_all()
         with self._lock:
             self._started.append(layer)

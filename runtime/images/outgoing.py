@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,8 @@ from runtime.images.format import (
 )
 from runtime.images.format_tar_header import Kind, TarHeader
 from runtime.images.format_tar_write import END, entry_header, padding
+from runtime.images.nursery import Nursery
 from runtime.images.packing import Packing
-from runtime.images.recipe import tar_bytes
 from runtime.images.recipes import Recipes
 from runtime.storage.driver import Driver
 
@@ -48,48 +47,28 @@ class Outgoing:
 class LayerTars:
     """The layers' tars, made again."""
 
-    def __init__(self, driver: Driver, recipes: Recipes) -> None:
-        self._driver, self._recipes = driver, recipes
+    def __init__(self, driver: Driver, recipes: Recipes, nursery: Nursery) -> None:
+        self._driver, self._recipes, self._nursery = driver, recipes, nursery
 
     def size(self, diff_id: str) -> int:
         """Length of a layer's tar in bytes; raises ImageFault when it cannot be made."""
-        recipe, spill = self._open(diff_id)
-        try:
-            return tar_bytes(recipe)
-        finally:
-            _close(recipe, spill)
+        return self._recipes.tar_bytes(diff_id)
 
     def read(self, diff_id: str) -> Iterator[bytes]:
         """The tar; raises ImageFault at the end when it is not the one of this digest."""
         layer = self._driver.find_diff(diff_id)
         if layer is None:
             raise ImageFault(f"The layer {diff_id} is not in the store.", "Load or pull the image again.")
-        recipe, spill = self._open(diff_id)
         hashed = hashlib.sha256()
-        try:
-            with Packing.layer(layer.path, recipe, spill) as packing:
-                for chunk in packing:
-                    hashed.update(chunk)
-                    yield chunk
-        finally:
-            _close(recipe, spill)
+        with (
+            self._recipes.opened(diff_id) as (recipe, spill),
+            Packing.layer(self._nursery, layer.path, recipe, spill) as packing,
+        ):
+            for chunk in packing:
+                hashed.update(chunk)
+                yield chunk
         if f"sha256:{hashed.hexdigest()}" != diff_id:
             raise ImageFault(f"The files of the layer {diff_id} are no longer what they were.", "Load the image again.")
-
-    def _open(self, diff_id: str) -> tuple[int, int]:
-        try:
-            return self._recipes.open(diff_id)
-        except FileNotFoundError:
-            raise ImageFault(
-                f"The layer {diff_id} came in before this engine kept what is needed to give it out again.",
-                "Load or pull the image again.",
-            ) from None
-
-
-def _close(*descriptors: int) -> None:
-    for fd in descriptors:
-        if fd >= 0:
-            os.close(fd)
 
 
 def plain_manifest(data: bytes, config: ImageConfig, config_data: bytes, size: Callable[[str], int]) -> Manifest:

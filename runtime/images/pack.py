@@ -1,6 +1,6 @@
-"""The child that reads a tenant's files and writes a tar: `python -m runtime.images.pack`, started by `runtime.images.packing`.
+"""The child that reads a tenant's files and writes a tar, started by `runtime.images.packing` in a nursery.
 
-Argument: a JSON object with `what` and where to read. Standard output is the tar ("changes": JSON lines), standard error one
+Its options say `what` and where to read. Standard output is the tar ("changes": JSON lines), standard error one
 JSON object with the fault, if there was one. Before the first file is opened the process is
 chrooted and has lost everything but the right to read any file.
 
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from runtime.images.confinement import confine
 from runtime.images.format_digest import ImageFault
+from runtime.images.pack_mounts import open_view
 from runtime.images.pack_tree import TreeWriter, changes, everything
 from runtime.images.recipe import Content, Raw, Replaced, records
 from runtime.storage.driver import DiffPlan
@@ -84,10 +84,8 @@ def run(options: dict[str, Any]) -> None:
     what = options["what"]
     if what == "layer":
         confine(options["root"], _ANSWER_BYTES, _READ)
-        LayerTar(options["recipe"], options["spill"], write).write()
+        LayerTar(options["recipe"], options.get("spill", -1), write).write()
         return
-    from runtime.images.pack_mounts import open_view
-
     plan = DiffPlan.from_json(options["plan"])
     view = open_view(plan, merged=what == "export")
     confine(view, _ANSWER_BYTES, _READ if what == "export" else _READ_TRUSTED)
@@ -100,11 +98,11 @@ def run(options: dict[str, Any]) -> None:
             write(json.dumps([change.kind, os.fsdecode(change.path)]).encode() + b"\n")
 
 
-def main() -> None:
+def main(options: dict[str, Any]) -> None:
     """Run as the child."""
     answer: dict[str, Any] = {}
     try:
-        run(json.loads(sys.argv[1]))
+        run(options)
     except ImageFault as fault:
         answer = {"fault": fault.message, "hint": fault.hint}
     except BrokenPipeError:
@@ -113,7 +111,3 @@ def main() -> None:
         answer = {"fault": f"Files could not be read: {error}.", "hint": ""}
     os.write(2, json.dumps(answer).encode())
     os._exit(1 if answer else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -23,6 +23,7 @@ from runtime.images.format import (
     parse_config,
     parse_manifest,
 )
+from runtime.images.nursery import Nursery
 from runtime.images.recipes import Recipes
 from runtime.images.records import PullProgress, RegistryAuth
 from runtime.images.registry import Registry, RegistryPolicy
@@ -49,6 +50,16 @@ class _Wanted:
     descriptor: Descriptor
     diff_id: str
     chain_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What the layers of one pull share."""
+
+    registry: Registry
+    nursery: Nursery
+    report: Report
+    stop: threading.Event
 
 
 class _KeyedLocks:
@@ -114,8 +125,9 @@ class Puller:
         layers = [_Wanted(*row) for row in zip(fetched.manifest.layers, config.diff_ids, config.chain_ids, strict=True)]
         stop = threading.Event()
         first = {layer.diff_id: layer for layer in reversed(layers)}
-        with ThreadPoolExecutor(PARALLEL_LAYERS, thread_name_prefix="pull") as pool:
-            futures = [pool.submit(self._fetch, fetched.registry, layer, report, stop) for layer in first.values()]
+        with Nursery() as nursery, ThreadPoolExecutor(PARALLEL_LAYERS, thread_name_prefix="pull") as pool:
+            fetch = _Fetch(fetched.registry, nursery, report, stop)
+            futures = [pool.submit(self._fetch, fetch, layer) for layer in first.values()]
             errors = [error for future in futures if (error := future.exception())]
         causes = [error for error in errors if not isinstance(error, _Stopped)]
         if errors:
@@ -126,25 +138,25 @@ class Puller:
         ]
         return sum(layer.size_bytes for layer in committed)
 
-    def _fetch(self, registry: Registry, layer: _Wanted, report: Report, stop: threading.Event) -> None:
+    def _fetch(self, fetch: _Fetch, layer: _Wanted) -> None:
         try:
             with self._locks.hold(layer.diff_id):
                 if self._driver.find_diff(layer.diff_id) is not None and self._recipes.has(layer.diff_id):
-                    report(PullProgress(what=layer.descriptor.digest, status="Already exists"))
+                    fetch.report(PullProgress(what=layer.descriptor.digest, status="Already exists"))
                 else:
-                    self._fetch_missing(registry, layer, report, stop)
+                    self._fetch_missing(fetch, layer)
         except BaseException:
-            stop.set()
+            fetch.stop.set()
             raise
 
-    def _fetch_missing(self, registry: Registry, layer: _Wanted, report: Report, stop: threading.Event) -> None:
-        descriptor = layer.descriptor
+    def _fetch_missing(self, fetch: _Fetch, layer: _Wanted) -> None:
+        descriptor, report = layer.descriptor, fetch.report
         draft, recipe = self._driver.new_layer(), self._recipes.draft()
         try:
-            with Extraction(draft.path, recipe, self._limits) as extraction:
+            with Extraction(fetch.nursery, draft.path, recipe, self._limits) as extraction:
                 done = 0
-                for chunk in registry.blob(descriptor):
-                    if stop.is_set():
+                for chunk in fetch.registry.blob(descriptor):
+                    if fetch.stop.is_set():
                         raise _Stopped("Another layer could not be fetched.")
                     extraction.write(chunk)
                     done += len(chunk)

@@ -7,10 +7,12 @@ either before the driver settles, and a layer whose recipe a crash took is fetch
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from runtime.images.recipe import HEAD, MAGIC
+from runtime.images.format_digest import ImageFault
+from runtime.images.recipe import HEAD, MAGIC, tar_bytes
 
 _DRAFT = "draft-"
 
@@ -74,14 +76,30 @@ class Recipes:
         """Whether the layer's tar can be made again."""
         return self._path(diff_id).exists()
 
-    def open(self, diff_id: str) -> tuple[int, int]:
-        """Descriptors of a layer's recipe and spill file (-1 without one); raises FileNotFoundError."""
+    @contextmanager
+    def opened(self, diff_id: str) -> Iterator[tuple[int, int]]:
+        """Descriptors of a layer's recipe and spill file (-1 without one); raises ImageFault for a layer without a recipe."""
         path = self._path(diff_id)
-        recipe = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return recipe, os.open(_spill(path), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return recipe, -1
+        with ExitStack() as open_files:
+            try:
+                recipe = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise ImageFault(
+                    f"The layer {diff_id} came in before this engine kept what is needed to give it out again.",
+                    "Load or pull the image again.",
+                ) from None
+            open_files.callback(os.close, recipe)
+            try:
+                spill = os.open(_spill(path), os.O_RDONLY | os.O_CLOEXEC)
+                open_files.callback(os.close, spill)
+            except FileNotFoundError:
+                spill = -1
+            yield recipe, spill
+
+    def tar_bytes(self, diff_id: str) -> int:
+        """Length of a layer's tar; raises ImageFault when it cannot be made."""
+        with self.opened(diff_id) as (recipe, _):
+            return tar_bytes(recipe)
 
     def prune(self, wanted: Callable[[str], bool]) -> None:
         """Remove the recipes of layers that are not `wanted` by diff id."""

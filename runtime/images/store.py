@@ -33,6 +33,7 @@ from runtime.images.format import (
     parse_reference,
 )
 from runtime.images.intake import Batch
+from runtime.images.nursery import Nursery
 from runtime.images.outgoing import LayerTars, Outgoing, archive, plain_manifest
 from runtime.images.pull import Puller
 from runtime.images.recipes import Recipes
@@ -120,14 +121,15 @@ class ImageStore:
 
         Raises NoSuchImage, or ImageFault for a layer that cannot be made again, before the first byte.
         """
-        tars = LayerTars(self._driver, self._recipes)
         with self._lock:
             chosen = self._chosen(references)
             chains = [chain for image_id in chosen for chain in self._catalog.config(image_id).chain_ids]
             documents = {image_id: self._catalog.documents(image_id) for image_id in chosen}
             self._held.update(chains)
         try:
-            yield from archive([self._outgoing(*documents[name], chosen[name], tars) for name in chosen], tars)
+            with Nursery() as nursery:
+                tars = LayerTars(self._driver, self._recipes, nursery)
+                yield from archive([self._outgoing(*documents[name], chosen[name], tars) for name in chosen], tars)
         finally:
             self._let_go(chains)
 
@@ -167,10 +169,9 @@ class ImageStore:
                 intake.write(memoryview(chunk))
             config_data = make_config(document, batch.diff_id(intake))
             config = parse_config(config_data)
-            tars = LayerTars(self._driver, self._recipes)
             with self._hold(config.chain_ids):
                 size = batch.commit(config.diff_ids, config.chain_ids, config.diff_ids)
-                manifest = plain_manifest(b"", config, config_data, tars.size)
+                manifest = plain_manifest(b"", config, config_data, self._recipes.tar_bytes)
                 return self._add(manifest, config_data, size, tags=tags)
 
     def sign_in(self, domain: str, auth: RegistryAuth) -> None:

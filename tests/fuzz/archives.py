@@ -7,6 +7,7 @@ bytes again when its tar is made of its folder. Layers are unpacked in a child t
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import lzma
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zlib
 from pathlib import Path
 
 from backports import zstd
@@ -53,7 +55,9 @@ def bent(data: bytes, rng: random.Random) -> bytes:
     """The same with some fields or blocks changed; most headers get their checksum back."""
     found = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 3))):
-        block = rng.randrange(len(found) // 512 + 1) * 512
+        blocks = range(0, len(found) + 1, 512)
+        heads = [block for block in blocks if found[block + 257 : block + 262] == b"ustar"]
+        block = rng.choice(heads if heads and rng.random() < 0.8 else blocks)
         at, length = block + rng.choice(FIELDS), rng.choice((1, 1, 4, 12, 100))
         match rng.randrange(8):
             case 0:
@@ -73,12 +77,20 @@ def bent(data: bytes, rng: random.Random) -> bytes:
                 found = found[: rng.randrange(len(found) + 1)]
             case 5:
                 found[at : at + length] = rng.randbytes(length)
-            case _:
-                other = rng.randrange(len(found) // 512 + 1) * 512
+            case 6:
+                other = rng.choice(blocks)
                 found[block : block + 512] = found[other : other + 512]
+            case _:  # one entry takes another's name
+                other = rng.choice(heads or blocks)
+                found[block : block + 100] = found[other : other + 100]
         if rng.random() < 0.9 and found[block + 257 : block + 262] == b"ustar":
             found[block : block + 512] = tar.checksummed(found[block : block + 512])
     return bytes(found)
+
+
+def shown(data: bytes) -> str:
+    """Bytes for a message."""
+    return base64.b64encode(zlib.compress(data)).decode()[:50_000]
 
 
 class Thrown:
@@ -175,7 +187,7 @@ def _layers(folder: Path, seconds: float, rng: random.Random) -> None:
             good += unpack_layer(plain, packed)
             assert time.perf_counter() - started < SLOW_S, "it took too long"
         except BaseException as error:
-            error.add_note(f"layer: {plain[:20_000]!r}")
+            error.add_note(f"layer, by zlib and base64: {shown(plain)}")
             raise
         tried += 1
     os.write(1, b"%d %d\n" % (tried, good))
@@ -194,7 +206,7 @@ def archives(seconds: float, seed: int) -> tuple[int, int]:
             good += read_archive(data, rng)
             assert time.perf_counter() - started < SLOW_S, "it took too long"
         except BaseException as error:
-            error.add_note(f"archive: {data[:20_000]!r}")
+            error.add_note(f"archive, by zlib and base64: {shown(data)}")
             raise
         tried += 1
     return tried, good

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from aiohttp import web
@@ -20,7 +19,7 @@ from runtime.engine.errors import Invalid
 from runtime.engine.units import rfc3339
 from runtime.images import format_building as building
 from runtime.images.format import parse_reference
-from runtime.images.packing import Packing
+from runtime.images.packing import read_container
 from runtime.images.store import host_architecture
 
 _READ_BYTES = 1 << 20
@@ -50,14 +49,9 @@ async def export(call: Call) -> web.StreamResponse:
     core, container = call.engine.core, _container(call, call.names["id"])
     async with container.lock:
         plan = await asyncio.to_thread(committing.plan_of, core, container)
-        response = await flow(call, _bytes(lambda: Packing.container(plan, "export")))
+        response = await flow(call, read_container(plan, "export"))
     core.emit(container, "export")
     return response
-
-
-def _bytes(start: Any) -> Iterator[bytes]:
-    with start() as packing:
-        yield from packing
 
 
 async def changes(call: Call) -> web.StreamResponse:
@@ -65,7 +59,7 @@ async def changes(call: Call) -> web.StreamResponse:
     core, container = call.engine.core, _container(call, call.names["id"])
     async with container.lock:
         plan = await asyncio.to_thread(committing.plan_of, core, container)
-        lines = await asyncio.to_thread(lambda: b"".join(_bytes(lambda: Packing.container(plan, "changes"))))
+        lines = await asyncio.to_thread(lambda: b"".join(read_container(plan, "changes")))
     found = [json.loads(line) for line in lines.splitlines()]
     return answer([{"Path": f"/{path}".encode(errors="replace").decode(), "Kind": kind} for kind, path in found])
 

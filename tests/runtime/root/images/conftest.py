@@ -11,8 +11,8 @@ import pytest
 
 from runtime.images.extract_layer import LayerLimits
 from runtime.images.extraction import Extraction, Unpacked
+from runtime.images.nursery import Nursery
 from runtime.images.packing import Packing
-from runtime.images.recipe import tar_bytes
 from runtime.images.recipes import Recipes
 from runtime.images.store import ImageStore
 from runtime.storage.overlay2 import Overlay2
@@ -45,7 +45,7 @@ def unpacked(layer: bytes, target: Path, recipes: Recipes) -> Unpacked:
     target.mkdir()
     draft = recipes.draft()
     try:
-        with Extraction(target, draft) as extraction:
+        with Nursery() as nursery, Extraction(nursery, target, draft) as extraction:
             extraction.write(layer)
             found = extraction.finish()
         recipes.keep(draft, found.diff_id)
@@ -56,15 +56,13 @@ def unpacked(layer: bytes, target: Path, recipes: Recipes) -> Unpacked:
 
 def packed(target: Path, recipes: Recipes, diff_id: str) -> bytes:
     """The layer's tar, made again of its folder."""
-    recipe, spill = recipes.open(diff_id)
-    try:
-        with Packing.layer(target, recipe, spill) as packing:
-            data = b"".join(packing)
-        assert tar_bytes(recipe) == len(data)
-    finally:
-        for fd in (recipe, spill):
-            if fd >= 0:
-                os.close(fd)
+    with (
+        Nursery() as nursery,
+        recipes.opened(diff_id) as (recipe, spill),
+        Packing.layer(nursery, target, recipe, spill) as packing,
+    ):
+        data = b"".join(packing)
+    assert recipes.tar_bytes(diff_id) == len(data)
     return data
 
 

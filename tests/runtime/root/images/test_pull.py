@@ -219,7 +219,7 @@ def test_only_registries_that_were_allowed_are_asked() -> None:
 
 
 def test_a_strange_registry_is_not_even_looked_up(store: ImageStore) -> None:
-    with pytest.raises(RegistryFault, match="does not talk to the registry docker.io"):
+    with pytest.raises(RegistryFault, match=r"does not talk to the registry docker\.io"):
         store.pull("alpine")
     with pytest.raises(RegistryFault, match="does not talk to"):
         store.sign_in("registry.example", RegistryAuth(username="a", password="b"))

@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.engine.errors import Invalid
@@ -30,7 +30,7 @@ class EngineConfig:
     subnet_pool: str = DEFAULT_POOL
     max_disk: int = DEFAULT_MAX_DISK
     debug: bool = False
-    registries: RegistryPolicy = RegistryPolicy()
+    registries: RegistryPolicy = field(default_factory=RegistryPolicy)
 
     @property
     def short(self) -> str:

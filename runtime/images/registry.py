@@ -88,6 +88,7 @@ class Registry:
         self._token = self._auth.token
         self._lock = threading.Lock()
         self._domain = domain
+        self._uses_basic = False  # once it has asked for that
         self._insecure = frozenset(insecure)
         self._plain = self._is_trusted_plain(domain)
         host = _HUB if domain == "docker.io" else domain
@@ -170,23 +171,22 @@ class Registry:
 
     @contextmanager
     def _get(
-        self, url: str, accept: str = "*/*", more: Mapping[str, str] | None = None
+        self, url: str, accept: str = "*/*", more: Mapping[str, str] | None = None, *, method: str = "GET"
     ) -> Iterator[http.client.HTTPResponse]:
-        """GET, signing in when asked to, following redirects of blobs to where they lie."""
-        used = self._token
-        with self._request(url, self._headers(accept) | dict(more or {})) as response:
+        """A request without a body, signing in when asked to, following redirects of blobs to where they lie."""
+        used = self._token, self._uses_basic
+        with self._request(url, self._headers(accept) | dict(more or {}), method) as response:
             if response.status != 401:
                 yield self._checked(response, url)
                 return
             challenge = response.headers.get("WWW-Authenticate", "")
         self._sign_in(challenge, used)
-        headers = self._headers(accept, basic=challenge.lower().startswith("basic"))
-        with self._request(url, headers | dict(more or {})) as response:
+        with self._request(url, self._headers(accept) | dict(more or {}), method) as response:
             yield self._checked(response, url)
 
-    def _headers(self, accept: str, *, basic: bool = False) -> dict[str, str]:
+    def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": "moorage"}
-        if basic:
+        if self._uses_basic:
             headers["Authorization"] = self._basic()
         elif self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -196,10 +196,11 @@ class Registry:
         pair = f"{self._auth.username}:{self._auth.password}".encode()
         return f"Basic {base64.b64encode(pair).decode()}"
 
-    def _sign_in(self, challenge: str, used: str) -> None:
-        """Answer a 401: fetch a token where the challenge says, or leave Basic to the next request."""
+    def _sign_in(self, challenge: str, used: tuple[str, bool]) -> None:
+        """Answer a 401 to a request made with `used` (token, Basic or not): fetch a token where the challenge says, or begin with Basic."""
         scheme, _, rest = challenge.partition(" ")
-        if scheme.lower() == "basic" and self._auth.username:
+        if scheme.lower() == "basic" and self._auth.username and not used[1]:
+            self._uses_basic = True
             return
         fields = dict(_CHALLENGE.findall(rest))
         if scheme.lower() != "bearer" or self._auth.token or not fields.get("realm"):
@@ -209,7 +210,7 @@ class Registry:
                 status=401,
             )
         with self._lock:
-            if self._token == used:  # else another thread has just done it
+            if self._token == used[0]:  # else another thread has just done it
                 self._token = self._fetch_token(fields)
 
     def _fetch_token(self, fields: Mapping[str, str]) -> str:
@@ -236,12 +237,12 @@ class Registry:
         return token
 
     @contextmanager
-    def _request(self, url: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
-        """One GET, redirects followed; a redirect to another host takes no password along."""
+    def _request(self, url: str, headers: dict[str, str], method: str = "GET") -> Iterator[http.client.HTTPResponse]:
+        """One request, redirects followed; a redirect to another host takes no password along."""
         for _ in range(_MAX_REDIRECTS + 1):
             connection = self._connect(url)
             try:
-                response = self._send(connection, url, headers)
+                response = self._send(connection, url, headers, method)
                 if response.status not in _REDIRECTS:
                     yield response
                     return
@@ -265,12 +266,17 @@ class Registry:
         )
 
     def _send(
-        self, connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]
+        self,
+        connection: http.client.HTTPConnection,
+        url: str,
+        headers: Mapping[str, str],
+        method: str,
+        body: bytes | Iterator[bytes] | None = None,
     ) -> http.client.HTTPResponse:
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request("GET", target, headers=dict(headers))
+            connection.request(method, target, body, dict(headers))
             return connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Broken(
@@ -293,12 +299,12 @@ class Registry:
 
     def _checked(self, response: http.client.HTTPResponse, url: str) -> http.client.HTTPResponse:
         status = response.status
-        if status in {200, 206}:
+        if status in {200, 201, 202, 206}:
             return response
         what = urlsplit(url).path.removeprefix("/v2/")
         if status == 404:
             raise NoSuchImage(f"The registry {self._domain} has no {what}.", "Check the name and the tag.")
-        reasons = {401: "refuses the sign-in for", 403: "does not allow reading", 429: "is asked too often for"}
+        reasons = {401: "refuses the sign-in for", 403: "does not allow this for", 429: "is asked too often for"}
         fault = Broken if status >= 500 else RegistryFault
         raise fault(
             f"The registry {self._domain} {reasons.get(status, f'answers {status} for')} {what}.",

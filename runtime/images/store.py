@@ -30,15 +30,18 @@ from runtime.images.format import (
     images,
     is_digest,
     parse_config,
+    parse_manifest,
     parse_reference,
 )
 from runtime.images.intake import Batch
 from runtime.images.nursery import Nursery
 from runtime.images.outgoing import LayerTars, Outgoing, archive, plain_manifest
 from runtime.images.pull import Puller
+from runtime.images.push import Push
 from runtime.images.recipes import Recipes
 from runtime.images.records import ImageRecord, LoadResult, PullProgress, RegistryAuth, Removed
 from runtime.images.registry import Registry, RegistryPolicy
+from runtime.images.registry_push import WritableRegistry
 from runtime.storage.driver import Driver
 
 SETTLE_AFTER_S = 10.0
@@ -173,6 +176,32 @@ class ImageStore:
                 size = batch.commit(config.diff_ids, config.chain_ids, config.diff_ids)
                 manifest = plain_manifest(b"", config, config_data, self._recipes.tar_bytes)
                 return self._add(manifest, config_data, size, tags=tags)
+
+    def push(
+        self, reference: str, auth: RegistryAuth | None = None, progress: Callable[[PullProgress], None] | None = None
+    ) -> Manifest:
+        """Send an image of that name to the registry of its name; what is there is not sent. Raises NoSuchImage, RegistryFault."""
+        wanted = parse_reference(reference)
+        self._policy.check(wanted.domain)
+        with self._lock:
+            image_id = self._find(wanted.familiar)
+            config_data, manifest_data = self._catalog.documents(image_id)
+            config, manifest = self._catalog.config(image_id), parse_manifest(manifest_data)
+        assert isinstance(manifest, Manifest)
+        with self._hold(config.chain_ids), Nursery() as nursery:
+            pushed = Push(
+                registry=WritableRegistry(wanted.domain, wanted.path, auth, insecure=self._policy.insecure),
+                tag=wanted.tag or "latest",
+                config=config,
+                config_data=config_data,
+                manifest=manifest,
+                tars=LayerTars(self._driver, self._recipes, nursery),
+                report=progress or _silent,
+            ).run()
+        with self._lock:
+            if self._catalog.stored(image_id) is not None:
+                self._catalog.name(image_id, digests=[f"{wanted.familiar_name}@{pushed.digest}"])
+        return pushed
 
     def sign_in(self, domain: str, auth: RegistryAuth) -> None:
         """Whether a registry takes these credentials; raises RegistryFault when it does not, or may not be asked."""

@@ -7,7 +7,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, BinaryIO, cast
 
 from aiohttp import web
@@ -19,6 +19,7 @@ from runtime.engine.api.call import Call, Handler, answer, nothing, stream
 from runtime.engine.errors import Invalid
 from runtime.engine.fields import Fields
 from runtime.errors import RuntimeFault
+from runtime.images.format import Manifest
 from runtime.images.records import PullProgress, RegistryAuth
 
 DOCKER_IO = "docker.io/library/"
@@ -91,25 +92,60 @@ async def pull(call: Call) -> web.StreamResponse:
         raise Invalid("fromImage is missing.")
     reference = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}" if tag else name
     auth = registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+
+    def last(image: Any) -> list[dict[str, Any]]:
+        digest = {"status": f"Digest: {image.manifest_digest}"}
+        return [digest, {"status": f"Status: Downloaded newer image for {reference}"}]
+
+    return await _told(call, lambda progress: _pull(call, reference, auth, progress), last)
+
+
+async def _told(
+    call: Call, begin: Callable[[Progress], Coroutine[Any, Any, Any]], last: Callable[[Any], list[dict[str, Any]]]
+) -> web.StreamResponse:
+    """Docker's lines of a work's progress, and what it ends with."""
     progress = Progress()
-    work = call.engine.core.keep(_pull(call, reference, auth, progress), "pull")
+    work = call.engine.core.keep(begin(progress), "transfer of an image")
     first = await anext(progress, None)
     if first is None:
-        await work  # raises what it failed with
+        result = await work  # raises what it failed with
     response = await stream(call, "application/json")
     try:
         if first is not None:
             await response.write(_line(first))
         async for step in progress:
             await response.write(_line(step))
-        image = await work
-        await response.write(_line({"status": f"Digest: {image.manifest_digest}"}))
-        await response.write(_line({"status": f"Status: Downloaded newer image for {reference}"}))
+        result = await work
+        for line in last(result):
+            await response.write(_line(line))
     except RuntimeFault as fault:
         await response.write(_line({"errorDetail": {"message": str(fault)}, "error": str(fault)}))
     except ConnectionError:
         await asyncio.wait({work})
     return response
+
+
+async def push(call: Call) -> web.StreamResponse:
+    """POST /images/{name}/push: to the registry of its name, with Docker's progress lines."""
+    name, tag = call.names["name"], call.text("tag") or "latest"
+    reference = f"{name}:{tag}"
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+
+    def last(manifest: Manifest) -> list[dict[str, Any]]:
+        size = len(manifest.data)
+        aux = {"Tag": tag, "Digest": manifest.digest, "Size": size}
+        return [{"status": f"{tag}: digest: {manifest.digest} size: {size}"}, {"progressDetail": {}, "aux": aux}]
+
+    async def work(progress: Progress) -> Manifest:
+        core = call.engine.core
+        try:
+            manifest = await asyncio.to_thread(core.images.push, reference, auth, progress.step)
+            core.events.emit("image", "push", reference, {"name": reference})
+            return manifest
+        finally:
+            progress.end()
+
+    return await _told(call, work, last)
 
 
 async def sign_in(call: Call) -> web.StreamResponse:
@@ -202,6 +238,7 @@ ROUTES: dict[str, Handler] = {
     "POST /images/load": load,
     "POST /images/create": pull,
     "POST /auth": sign_in,
+    "POST /images/{name:path}/push": push,
     "GET /images/{name:path}/json": details,
     "GET /images/{name:path}/history": history,
     "POST /images/{name:path}/tag": tag,

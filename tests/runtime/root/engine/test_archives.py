@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.root.engine.conftest import Engine
+from tests.runtime.root.images.registry_server import PASSWORD, USER, RegistryServer
 
 CHANGE = """
 echo new > /added; mkdir -p /made/below; echo x > /made/below/file; rm /etc/secret; chmod 4755 /bin/busybox;
@@ -163,3 +165,26 @@ def test_a_refusal_comes_before_the_first_byte(engine: Engine) -> None:
     assert code == 400 and "checksum" in body["message"]
     code, body = engine.call("POST", "/images/create?fromSrc=-&changes=RUN+rm", b"")
     assert code == 400 and "no instruction" in body["message"]
+
+
+def test_login_push_and_pull_by_the_command_line(engine: Engine, tmp_path: Path) -> None:
+    with RegistryServer().running() as registry:
+        registry.auth = "basic"
+        docker = functools.partial(engine.docker, "--config", str(tmp_path))
+        name = f"{registry.address}/team/app:v1"
+        engine.docker("tag", "busybox", name)
+        assert "sign-in" in docker("login", "-u", USER, "-p", "wrong", registry.address, code=1)
+        assert "Login Succeeded" in docker("login", "-u", USER, "-p", PASSWORD, registry.address)
+        said = docker("push", name)
+        before = identity(engine, name)
+        digest = next(text for text in before["RepoDigests"] if text.startswith(registry.address)).partition("@")[2]
+        assert f"v1: digest: {digest} size:" in said and len(registry.uploads) == 2
+        engine.docker("rmi", name)
+        assert "Status: Downloaded newer image" in docker("pull", name)
+        assert identity(engine, name)["Id"] == before["Id"]
+        assert "does not talk to the registry docker.io" in engine.docker("pull", "alpine", code=1)
+        code, body = engine.call(
+            "POST", "/auth", {"username": "a", "password": "b", "serveraddress": "https://index.docker.io/v1/"}
+        )
+        assert code == 403 and "--registry docker.io" in body["message"]
+        engine.docker("rmi", name)

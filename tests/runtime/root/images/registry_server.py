@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.corpus import tar
 
@@ -27,6 +28,7 @@ class RegistryServer:
         self.cuts = 0  # so many answers with layers end half-way
         self.knows_ranges = True
         self.ranges: list[str] = []
+        self.uploads: list[str] = []
         self.requests: list[str] = []
         self.sent_passwords: list[str] = []
         handler = type("Handler", (_Handler,), {"registry": self})
@@ -98,6 +100,32 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._content()
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        if not self.registry.allowed(self.headers.get("Authorization", "")):
+            self._challenge()
+        else:
+            self._answer(202, b"", {"Location": f"{self.path}upload?state=1"})
+
+    def do_PUT(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self.registry.allowed(self.headers.get("Authorization", "")):
+            self._challenge()
+            return
+        path, _, query = self.path.partition("?")
+        if "/manifests/" in path:
+            self.registry.add_manifest(data, self.headers["Content-Type"], path.rpartition("/")[2])
+        else:
+            digest = parse_qs(query)["digest"][0]
+            self.registry.uploads.append(digest)
+            if tar.digest(data) != digest:
+                self._answer(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}', {})
+                return
+            self.registry.content[f"blobs/{digest}"] = data
+        self._answer(201, b"", {})
+
     def _content(self) -> None:
         name = "/".join(self.path.rsplit("/", 2)[1:])
         data = self.registry.content.get(name)
@@ -133,7 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.registry.cuts > 0 and "/blobs/" in self.path and len(data) > 1000
         self.registry.cuts -= cut
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if cut else data)
+        if self.command != "HEAD":
+            self.wfile.write(data[: len(data) // 2] if cut else data)
         self.close_connection = cut
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

@@ -28,7 +28,7 @@ from runtime.storage.driver import DiffPlan
 _COPY_BYTES, _ANSWER_BYTES = 1 << 20, 1 << 16  # the answer goes to a file
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = ("CAP_DAC_READ_SEARCH",)
-_READ_TRUSTED = ("CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN")  # overlay's marks are trusted.* attributes
+READ_TRUSTED = ("CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN")  # overlay's marks are trusted.* attributes
 
 
 def write(data: bytes | memoryview) -> None:
@@ -88,7 +88,7 @@ def run(options: dict[str, Any]) -> None:
         return
     plan = DiffPlan.from_json(options["plan"])
     view = open_view(plan, merged=what == "export")
-    confine(view, _ANSWER_BYTES, _READ if what == "export" else _READ_TRUSTED)
+    confine(view, _ANSWER_BYTES, _READ if what == "export" else READ_TRUSTED)
     if what == "export":
         TreeWriter(write).write(everything())
     elif what == "diff":

@@ -1,7 +1,8 @@
 """A streaming reader of `docker save` archives (old and OCI style), OCI layout tars and root file systems, for engine and portal.
 
 Feed the bytes as they arrive; every blob goes to a sink while it is hashed, so one pass is enough; `finish` gives the images
-with every digest verified. Archives of any compression are known by their first bytes, a root file system by its first folder.
+with every digest verified. Archives of any compression are known by their first bytes, a root file system by the
+names of its first entries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from runtime.images.format_blobs import BlobSink, BlobWriter, StoredBlob
 from runtime.images.format_digest import MAX_DOCUMENT_BYTES, ImageFault
-from runtime.images.format_rootfs import RootfsIntake, is_of_rootfs
+from runtime.images.format_rootfs import Beginning, RootfsIntake
 from runtime.images.format_stream import HEAD_BYTES, StreamLimits, Unpacker, sniff
 from runtime.images.format_tar import TarLimits, TarReader
 from runtime.images.format_tar_header import Kind, TarHeader
@@ -22,7 +23,6 @@ from runtime.images.format_tar_header import Kind, TarHeader
 MAX_DOCUMENTS_BYTES: Final = 32 << 20  # all documents of one archive together, they are kept in memory
 MAX_MEMBERS: Final = 10_000
 MAX_ROOTFS_ENTRIES: Final = 2_000_000
-MAX_UNDECIDED_BYTES: Final = 4 << 20  # kept in memory until an entry has a name
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _NAMED_BY_DIGEST = re.compile(r"([0-9a-f]{64})\.json")  # the configs of old `docker save` archives
 _OTHER_ALGORITHM = re.compile(r"blobs/(?!sha256/)[^/]+/.+")
@@ -52,7 +52,7 @@ class ArchiveReader:
         self._unpacker = Unpacker(stream_limits)
         self._tar = TarReader(self, TarLimits(entries=MAX_ROOTFS_ENTRIES))
         self._member: _Member | None = None
-        self._undecided: RootfsIntake | None = RootfsIntake()  # what came before it was clear
+        self._beginning: Beginning | None = Beginning()  # until it is clear what this is
         self.rootfs: RootfsIntake | None = None
         self._documents_bytes = 0
         self.blobs: dict[str, StoredBlob] = {}
@@ -71,34 +71,41 @@ class ArchiveReader:
     def finish(self) -> None:
         """The stream has ended; raises ImageFault when it is cut off."""
         self._take(b"", self._unpacker.close())
+        if self._beginning is not None:
+            self._settle()
         self._tar.close()
         if self.rootfs is not None:
             self.rootfs.finish()
 
     def _take(self, data: bytes, pieces: Iterator[bytes]) -> None:
-        whole = self._undecided or self.rootfs
-        if whole is not None:
-            whole.raw(data)
+        if self._beginning is not None:
+            self._beginning.raw += data
+        elif self.rootfs is not None:
+            self.rootfs.raw(data)
         for piece in pieces:
-            if whole is not None:
-                whole.plain(piece)
-            self._tar.feed(piece)
-        if self._undecided is not None and self._undecided.waiting_bytes > MAX_UNDECIDED_BYTES:
-            self._undecided = None
+            if self._beginning is None:
+                self._pass(piece)
+            elif self._beginning.decides(piece):
+                self._settle()
         if self.rootfs is not None:
             self.rootfs.pass_on(self._sink, self._unpacker.compression)
 
-    def _decide(self, header: TarHeader) -> None:
-        """The first entry with a name tells whether this is a root file system."""
-        known = is_of_rootfs(header.name)
-        if known is not None:
-            self.rootfs = self._undecided if known else None
-            self._undecided = None
+    def _settle(self) -> None:
+        """It is clear what this is: read what waited."""
+        beginning, self._beginning = self._beginning, None
+        assert beginning is not None
+        if beginning.is_rootfs:
+            self.rootfs = RootfsIntake()
+            self.rootfs.raw(bytes(beginning.raw))
+        self._pass(bytes(beginning.plain))
+
+    def _pass(self, piece: bytes) -> None:
+        if self.rootfs is not None:
+            self.rootfs.plain(piece)
+        self._tar.feed(piece)
 
     def entry(self, header: TarHeader) -> None:
         """A member begins (TarVisitor)."""
-        if self._undecided is not None:
-            self._decide(header)
         if self.rootfs is not None:
             return
         name = _member_name(header.name)

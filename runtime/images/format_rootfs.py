@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 from runtime.images.format_blobs import BlobSink, BlobWriter, StoredBlob
+from runtime.images.format_tar import TarReader
+from runtime.images.format_tar_header import TarHeader
 
-# What the first entry of a root file system's tar lies in: hier(7), and what `docker export` begins with.
+# Folders that only a root file system has (hier(7), and what `docker export` begins with), and what only archives have.
 _FOLDERS: Final = frozenset(
     {
         *(
@@ -26,13 +29,44 @@ _FOLDERS: Final = frozenset(
         *(b"media", b"mnt", b"opt", b"proc", b"root", b"run", b"sbin", b"srv", b"sys", b"tmp", b"usr", b"var"),
     }
 )
+_MEMBERS: Final = frozenset({b"blobs", b"index.json", b"manifest.json", b"oci-layout", b"repositories"})
+_BY_DIGEST = re.compile(rb"[0-9a-f]{64}(\.json)?")
+_MAX_WAITING_BYTES: Final = 4 << 20  # kept in memory until a name tells
 NAME: Final = "rootfs.tar"
 
 
 def is_of_rootfs(name: bytes) -> bool | None:
-    """Whether a first entry of this name begins a root file system; None for ".", which begins anything."""
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    return parts[0] in _FOLDERS if parts else None
+    """Whether an entry of this name is a root file system's or an archive's; None when it may be of either."""
+    top = next((part for part in name.split(b"/") if part not in (b"", b".")), b"")
+    if top in _FOLDERS:
+        return True
+    return False if top in _MEMBERS or _BY_DIGEST.fullmatch(top) else None
+
+
+class Beginning:
+    """What came before it was clear what it is (a `TarVisitor`): `raw` as it came, `plain` unpacked."""
+
+    def __init__(self) -> None:
+        self.raw, self.plain = bytearray(), bytearray()
+        self.is_rootfs: bool | None = None
+        self._tar = TarReader(self)
+
+    def decides(self, piece: bytes) -> bool:
+        """Look at the next unpacked bytes; True when it is clear, or too much waits: then it is taken for an archive."""
+        self.plain += piece
+        self._tar.feed(piece)
+        return self.is_rootfs is not None or len(self.plain) + len(self.raw) > _MAX_WAITING_BYTES
+
+    def entry(self, header: TarHeader) -> None:
+        """An entry begins."""
+        if self.is_rootfs is None:
+            self.is_rootfs = is_of_rootfs(header.name)
+
+    def data(self, chunk: memoryview) -> None:
+        """Its bytes tell nothing."""
+
+    def end(self) -> None:
+        """Nor does its end."""
 
 
 class RootfsIntake:
@@ -45,11 +79,6 @@ class RootfsIntake:
         self._opened = False
         self._kind = ""
         self._size = 0
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What is held in memory."""
-        return len(self._waiting)
 
     def raw(self, data: bytes) -> None:
         """The next bytes as they came; they wait for `pass_on`."""

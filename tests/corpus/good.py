@@ -290,6 +290,13 @@ def root_file_system() -> bytes:
     return _ROOT_TAR
 
 
+@read(ROOT | {"app/serve": b"x"})
+def root_file_system_that_begins_otherwise() -> bytes:
+    """The first folder says nothing, and has links that an archive must not have."""
+    first = tar.folder("app") + tar.entry("app/serve", b"x") + tar.symlink("app/link", "/etc/motd")
+    return gzip.compress(first + _ROOT_TAR)
+
+
 @read(ROOT)
 def root_file_system_by_gzip() -> bytes:
     """The same compressed."""

@@ -30,7 +30,7 @@ from runtime.images.recipe import HEAD
 from tests.corpus import tar
 from tests.corpus.good import GOOD
 
-SEED, SLOW_S, CHILD_S = 4, 10.0, 3.0
+SEED, SLOW_S, CHILD_S = 4, 60.0, 3.0
 LIMITS = LayerLimits(max_bytes=32 << 20, max_entries=10_000)
 PACK = (bytes, bytes, bytes, gzip.compress, zstd.compress, bz2.compress, lzma.compress)
 FIELDS = (0, 1, 100, 108, 116, 124, 135, 136, 148, 156, 157, 257, 263, 345, 386, 398, 482, 483, 504)
@@ -164,7 +164,7 @@ def layers_in_children(seconds: float, seed: int) -> tuple[int, int]:
     return tried, good
 
 
-def layers_in_child(seconds: float, seed: int) -> tuple[int, int]:
+def layers_in_child(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, int]:
     """The same in one child."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         pid = os.fork()
@@ -172,7 +172,7 @@ def layers_in_child(seconds: float, seed: int) -> tuple[int, int]:
             try:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
-                _layers(Path(folder), seconds, random.Random(seed))
+                _layers(Path(folder), seconds, random.Random(seed), most)
                 os._exit(0)
             except BaseException:  # noqa: BLE001  (a child ends here, whatever it was)
                 os.write(2, traceback.format_exc().encode())
@@ -185,14 +185,14 @@ def layers_in_child(seconds: float, seed: int) -> tuple[int, int]:
     return int(tried), int(good)
 
 
-def _layers(folder: Path, seconds: float, rng: random.Random) -> None:
+def _layers(folder: Path, seconds: float, rng: random.Random, most: int) -> None:
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     folder.chmod(0o777)
     confine(root, LIMITS.max_bytes, extract.KEPT_CAPABILITIES)
     os.chdir("/")
     tried = good = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while tried < most and time.monotonic() < end:
         plain = bent(rng.choice(LAYERS), rng)
         packed = rng.choice(PACK)(plain)
         started = time.perf_counter()
@@ -206,11 +206,11 @@ def _layers(folder: Path, seconds: float, rng: random.Random) -> None:
     os.write(1, b"%d %d\n" % (tried, good))
 
 
-def archives(seconds: float, seed: int) -> tuple[int, int]:
+def archives(seconds: float, seed: int, most: int = sys.maxsize) -> tuple[int, int]:
     """How many archives were tried and how many were read."""
     rng, end = random.Random(seed), time.monotonic() + seconds
     tried = good = 0
-    while time.monotonic() < end:
+    while tried < most and time.monotonic() < end:
         data = rng.choice(PACK)(bent(rng.choice(ARCHIVES), rng))
         if rng.random() < 0.2:
             data = bent(data, rng)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.images.records import LoadResult
 from runtime.images.store import ImageStore
 from runtime.storage.overlay2 import Overlay2
 from tests.corpus.good import GOOD, Good
@@ -15,8 +16,13 @@ from tests.runtime.root.images.mounting import mounted
 pytestmark = pytest.mark.root
 
 
+COMPRESSED = {"layers_by_zstd_chunked", "layers_by_estargz", "platform_from_a_manifest_list"}  # or of Docker's types
+OUT = {"oci_layout", "docker_before_1_10", "docker_1_10_to_24", "two_images", "root_file_system", "devices_in_a_layer"}
+OUT |= COMPRESSED
+
+
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.name)
-def test_is_read_and_goes_out_and_comes_in_again(
+def test_is_read_and_what_goes_out_of_it_comes_in_again(
     store: ImageStore, driver: Overlay2, state: Path, tmp_path: Path, good: Good
 ) -> None:
     results = store.load(io.BytesIO(good.build()))
@@ -27,12 +33,19 @@ def test_is_read_and_goes_out_and_comes_in_again(
         assert {name: (root / name).read_bytes() for name in good.files} == good.files
         assert not any((root / name).exists() for name in good.gone)
         assert not any(path.is_block_device() for path in root.rglob("*"))
-    names = good.tags or (first.id,)
+    if good.name in OUT:
+        _goes_out_and_comes_in_again(store, state, good, results)
+
+
+def _goes_out_and_comes_in_again(store: ImageStore, state: Path, good: Good, results: list[LoadResult]) -> None:
+    names = good.tags or (results[0].image.id,)
     saved = b"".join(store.save(names))
     other = ImageStore(state / "other", Overlay2(state / "other-store"), architecture="amd64")
     again = other.load(io.BytesIO(saved))
     assert {result.image.id for result in again} == {result.image.id for result in results}
     assert b"".join(other.save(names)) == saved
-    if good.name in {"oci_layout", "docker_1_10_to_24", "root_file_system"}:  # whose manifests name plain layers
-        assert again[0].image.manifest_digest == first.manifest_digest
+    if good.name not in COMPRESSED:
+        assert {result.image.manifest_digest for result in again} == {
+            result.image.manifest_digest for result in results
+        }
     other.close()

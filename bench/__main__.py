@@ -9,7 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import cycle_rows, engine_rows, ingress_rows, log_rows, oci_rows, platform_rows, scale_rows, store_rows
+from bench import (
+    cycle_rows,
+    engine_rows,
+    image_rows,
+    ingress_rows,
+    log_rows,
+    oci_rows,
+    platform_rows,
+    scale_rows,
+    store_rows,
+)
 from bench.rows import Row, table
 from scripts import trial
 
@@ -22,7 +32,7 @@ ON_A_PLATFORM: dict[str, Callable[[trial.Trial, Path], Iterator[Row]]] = {
     "hundred": scale_rows.hundred_rows,
 }
 RUNTIME = "runtime"  # what the runtime alone is measured by: parts of others, so only when named
-GROUPS = ("engine", "cycles", "oci", *ON_A_PLATFORM, "second-up")
+GROUPS = ("engine", "images", "cycles", "oci", *ON_A_PLATFORM, "second-up")
 LONG = ("store",)  # measured when named: twenty minutes
 NAMED = (*GROUPS, *LONG, RUNTIME)
 
@@ -35,6 +45,8 @@ def measured(groups: list[str]) -> Iterator[Row]:
         yield from cycle_rows.rows()
     if "engine" in groups:
         yield from engine_rows.rows()
+    if "images" in groups:
+        yield from image_rows.rows()
     if "cycles" in groups:
         yield from cycle_rows.rows()
     if "oci" in groups:

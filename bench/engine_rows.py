@@ -1,16 +1,15 @@
-"""Rows that need only an engine: run, exec, memory of idle containers, log lines, image load; ours and dockerd's in turn."""
+"""Rows that need only an engine: run, exec, memory of idle containers, log lines; ours and dockerd's in turn."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.daemons import IMAGE, Daemon, build_image, dockerd, moorage
+from bench.daemons import IMAGE, Daemon, dockerd, moorage
 from bench.engine_start import UnixConnection, call, starts
 from bench.rows import Row, p50
 from runtime.engine.alarms import PASS_S
@@ -145,22 +144,6 @@ def log_row(ours: Daemon, peer: Daemon | None) -> Row:
     return Row(name="log lines to disk", value=value, peer=other, unit="lines/s", budget=10, ratio=True, at_least=True)
 
 
-def load_row(ours: Daemon, peer: Daemon | None) -> Row:
-    """Loading the same archive."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        archive = build_image(Path(folder), "--size-mb", "200")
-
-        def load(daemon: Daemon) -> float:
-            started = time.perf_counter()
-            said = daemon.docker("load", input_path=archive)
-            seconds = time.perf_counter() - started
-            daemon.docker("rmi", "-f", said.split()[-1])
-            return seconds
-
-        value, other = in_turn(ours, peer, load, 3)
-    return Row(name="load of a 200 MB image", value=value, peer=other, unit="s", budget=0.7, ratio=True)
-
-
 def start_rows(ours: Daemon) -> Iterator[Row]:
     """The engine's API alone: start with network, from the call to the program."""
     for pause_s, budget in ((0.0, 15), (0.05, 25)):
@@ -172,8 +155,7 @@ def rows() -> Iterator[Row]:
     """All rows, both engines running side by side."""
     with moorage() as ours, dockerd() as peer:
         yield from of_containers(ours, peer)
-        for measure in (log_row, load_row):
-            yield measure(ours, peer)
+        yield log_row(ours, peer)
 
 
 def of_containers(ours: Daemon, peer: Daemon | None) -> Iterator[Row]:

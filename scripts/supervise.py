@@ -67,6 +67,8 @@ def engine_command(state: State) -> list[str]:
     command = [str(PYTHON), "-m", "runtime.engine", "--state", str(state.folder)]
     if pool := os.environ.get("MOORAGE_SUBNET_POOL"):
         command += ["--subnet-pool", pool]
+    allowed = [os.environ.get("MOORAGE_REGISTRY", ""), *os.environ.get("MOORAGE_REGISTRIES", "").split(",")]
+    command += [f"--registry={name.strip()}" for name in allowed if name.strip()]
     return command
 
 

@@ -25,7 +25,7 @@ IN_GUEST = (*PYTEST, "-m", "root and not host_only", "tests/runtime/root")
 GROUPS: dict[str, tuple[str, ...]] = {
     "lint": (str(PYTHON), "-m", "scripts.lint"),
     "unit": (*PYTEST, "-n", "2", "-m", "not root and not e2e", "tests"),
-    "root": (*PYTEST, "-m", "root and not e2e", "tests"),
+    "root": (*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "root and not e2e", "tests"),
     "vm": IN_GUEST,  # with GUEST before it
     "e2e": (*PYTEST, "-m", "e2e", "tests"),
 }

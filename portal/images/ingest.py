@@ -149,6 +149,7 @@ class Ingest:
             image = _only(images(self._reader, architecture()))
             sizes = {layer.digest: layer.size for layer in image.manifest.layers}
             sizes[image.manifest.config.digest] = image.manifest.config.size
+            self._add(image.config_data)  # both may have been made here, for an archive without
             self._add(image.manifest.data)
             sizes[image.manifest.digest] = len(image.manifest.data)
             writers = {digest: self._writers[digest] for digest in sizes if digest in self._writers}

@@ -92,8 +92,12 @@ def _cancel_one(deployment_id: int, states: Sequence[str], reason: str) -> bool:
 
 
 @transaction.atomic
-def deploy(actor: Actor, app: App, image: Image, *, note: str = "", idempotency_key: str = "") -> Deployment:
+def deploy(
+    actor: Actor, app: App, image: Image, *, note: str = "", idempotency_key: str = "", command: Sequence[str] = ()
+) -> Deployment:
     """Make a release of `image` with the app's present environment and move the app to it (verb deploy).
+
+    `command` runs instead of the image's; an image without one must be given it, once.
 
     A deployment under way is cancelled ("replaced by deployment N"); one that is switching is waited for. A stopped app starts.
     """
@@ -103,7 +107,7 @@ def deploy(actor: Actor, app: App, image: Image, *, note: str = "", idempotency_
         before = Deployment.objects.filter(app=locked, idempotency_key=idempotency_key).first()
         if before is not None:
             return before
-    release = make_release(actor, locked, image, note)
+    release = make_release(actor, locked, image, note, command)
     return _begin(actor, locked, release, "deploy", idempotency_key=idempotency_key)
 
 

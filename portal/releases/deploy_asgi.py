@@ -35,6 +35,7 @@ from portal.images.asgi_http import (
 from portal.images.models import Image
 from portal.images.target import repository_of
 from portal.releases import actions
+from portal.releases.making import checked_command, command_of
 from portal.releases.models import Deployment, Instance
 from portal.releases.schemas import deployment_body
 from portal.releases.waiting import WAIT_MAX_S, wait_for_end
@@ -52,6 +53,7 @@ class _Call:
     app: App
     headers: dict[str, str]
     wait_s: float
+    command: tuple[str, ...]
 
     @property
     def is_json(self) -> bool:
@@ -84,7 +86,8 @@ async def _open(scope: Scope) -> _Call:
     actor = await in_thread(actor_of_headers, headers, method="POST", door=door)
     slug = scope["path"].split("/")[4]
     app = await in_thread(get_app, actor, slug, "deploy")
-    return _Call(actor, app, headers, _wait(query_of(scope).get("wait", ["0"])[-1]))
+    query = query_of(scope)
+    return _Call(actor, app, headers, _wait(query.get("wait", ["0"])[-1]), command_of(query.get("command", [""])[-1]))
 
 
 def _wait(text: str) -> float:
@@ -107,8 +110,10 @@ async def _deploy(call: _Call, receive: Incoming) -> Deployment:
             async for _ in body(receive):
                 pass
             return before
+    command = call.command
     if call.is_json:
         wanted = await _json(receive)
+        command = checked_command(wanted.get("command") or list(command))
         name = wanted.get("image")
         if not isinstance(name, str) or not name:
             raise Invalid("The body names no image.", 'Send {"image": "sha256:…"} or an archive as the body.')
@@ -118,7 +123,7 @@ async def _deploy(call: _Call, receive: Incoming) -> Deployment:
         if length.isdecimal():
             await in_thread(check_announced, call.app, int(length))
         image = await receive_archive(call.actor, call.app, _not_empty(body(receive)))
-    return await in_thread(actions.deploy, call.actor, call.app, image, idempotency_key=key)
+    return await in_thread(actions.deploy, call.actor, call.app, image, idempotency_key=key, command=command)
 
 
 async def _not_empty(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

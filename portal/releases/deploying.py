@@ -20,6 +20,7 @@ from portal.images.models import Image
 from portal.plans.actions import quota_of, sums_of
 from portal.plans.check import fits
 from portal.releases import actions
+from portal.releases.making import command_of
 from portal.releases.shown import shown
 from portal.told import sentence
 
@@ -38,7 +39,7 @@ def deploy(request: HttpRequest, slug: str) -> HttpResponse:
         try:
             if pasted.strip():
                 set_env(actor, app, parse_dotenv(pasted))
-            actions.deploy(actor, app, image)
+            actions.deploy(actor, app, image, command=command_of(request.POST.get("command", "")))
             return redirect("pages:overview", slug)
         except PortalError as error:
             trouble = sentence(error)
@@ -46,7 +47,7 @@ def deploy(request: HttpRequest, slug: str) -> HttpResponse:
         "images": list(_images(app)[:RECENT]), "n_variables": app.environment.count(), "trouble": trouble, "pasted": pasted,
     }  # fmt: skip
     if trouble:
-        context |= _card(app, image)
+        context |= _card(app, image) | {"given": request.POST.get("command", "")}
     return render(request, "apps/deploy.html", context, status=422 if trouble else 200)
 
 

@@ -6,10 +6,11 @@ import argparse
 import hashlib
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.engine.errors import Invalid
+from runtime.images.registry import RegistryPolicy
 
 VERSION = "0.1.0"
 API_VERSION = "1.44"
@@ -29,6 +30,7 @@ class EngineConfig:
     subnet_pool: str = DEFAULT_POOL
     max_disk: int = DEFAULT_MAX_DISK
     debug: bool = False
+    registries: RegistryPolicy = field(default_factory=RegistryPolicy)
 
     @property
     def short(self) -> str:
@@ -69,6 +71,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--trusted", action="store_true", help="grant privileged containers, host namespaces and devices")
     p.add_argument("--subnet-pool", default=DEFAULT_POOL, help="IPv4 range that networks are cut from")
     p.add_argument("--max-disk", type=int, default=DEFAULT_MAX_DISK, help="largest disk size of a container, bytes")
+    p.add_argument(
+        "--registry",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help='a registry that images may be pulled from beside this machine\'s own; may be repeated, "*" is every one',
+    )
+    p.add_argument(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="the same for one that is spoken to without TLS",
+    )
     p.add_argument("--debug", action="store_true", help="tracebacks in the log, slow callbacks named")
     p.add_argument("--version", action="version", version=f"moorage-engine {VERSION}")
     return p
@@ -92,5 +108,11 @@ def from_arguments(argv: list[str]) -> EngineConfig:
     if len(str(state / "engine.sock")) > 107:
         raise Invalid(f"the state path {state} is too long for a socket (107 bytes).", "Choose a shorter directory.")
     return EngineConfig(
-        state=state, run=run, trusted=args.trusted, subnet_pool=str(pool), max_disk=args.max_disk, debug=args.debug
+        state=state,
+        run=run,
+        trusted=args.trusted,
+        subnet_pool=str(pool),
+        max_disk=args.max_disk,
+        debug=args.debug,
+        registries=RegistryPolicy(allowed=frozenset(args.registry), insecure=frozenset(args.insecure_registry)),
     )

@@ -71,7 +71,7 @@ class Engine:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = config.home / "store"
         driver = await asyncio.to_thread(Overlay2, store, max_disk_bytes=config.max_disk)
-        images = await asyncio.to_thread(ImageStore, config.home / "images", driver)
+        images = await asyncio.to_thread(ImageStore, config.home / "images", driver, registries=config.registries)
         launcher = LauncherClient(log_file=config.home / "launcher.log", mark=orphans.mark(config.short))
         await launcher.start()
         groups = cgroups.detect()

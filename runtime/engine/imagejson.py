@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from runtime.engine.facts import epoch
@@ -60,7 +61,7 @@ def details(image: ImageRecord, driver: str) -> dict[str, Any]:
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
         "Parent": "",
-        "Comment": "",
+        "Comment": str(c.history[-1].get("comment") or "") if c.history else "",
         "Created": image.created or None,
         "DockerVersion": "",
         "Author": c.author,
@@ -86,20 +87,25 @@ def details(image: ImageRecord, driver: str) -> dict[str, Any]:
     }
 
 
-def history(image: ImageRecord) -> list[dict[str, Any]]:
-    """GET /images/{name}/history, newest first."""
+def history(image: ImageRecord, layer_sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """GET /images/{name}/history, newest first; `layer_sizes` in bytes, lowest first. Layers no step names get one of their own."""
+    steps = [dict(step) for step in image.config.history]
+    layers = sum(not step.get("empty_layer") for step in steps)
+    steps[:0] = [{} for _ in range(len(layer_sizes) - layers)]
+    sizes = iter(layer_sizes)
     found = []
-    for step in reversed(image.config.history):
+    for step in steps:
         found.append(
             {
                 "Id": "<missing>",
                 "Created": epoch(str(step.get("created") or "")),
                 "CreatedBy": str(step.get("created_by") or ""),
                 "Tags": None,
-                "Size": 0,
+                "Size": 0 if step.get("empty_layer") else next(sizes, 0),
                 "Comment": str(step.get("comment") or ""),
             }
         )
+    found.reverse()
     if found:
-        found[0] |= {"Id": image.id, "Tags": list(image.repo_tags) or None, "Size": image.size_bytes}
+        found[0] |= {"Id": image.id, "Tags": list(image.repo_tags) or None}
     return found

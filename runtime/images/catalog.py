@@ -2,6 +2,7 @@
 
     blobs/sha256/<hex>     configs and manifests (layers are kept unpacked, by the storage driver)
     records/<hex>.json     one image: digests of its manifest and layers, its size
+    recipes/<hex>          how a layer's tar is made again (`runtime.images.recipes`)
     names.json             {"tags": {name: id}, "digests": {name@digest: id}}
 
 Written by temp, fsync, rename; a record is written after its blobs and before its names. Not thread-safe: `ImageStore` locks.
@@ -50,6 +51,17 @@ class Catalog:
     def config(self, image_id: str) -> ImageConfig:
         """The config of an image."""
         return self._configs[image_id]
+
+    def documents(self, image_id: str) -> tuple[bytes, bytes]:
+        """The bytes of an image's config and of its manifest."""
+        return (
+            self._blob_path(image_id).read_bytes(),
+            self._blob_path(self._stored[image_id].manifest_digest).read_bytes(),
+        )
+
+    def tags_of(self, repository: str) -> dict[str, str]:
+        """Image ids by tag of one repository, given as a familiar name."""
+        return {name: owner for name, owner in self._tags.items() if name.rpartition(":")[0] == repository}
 
     def stored(self, image_id: str) -> Stored | None:
         """What is kept of an image."""

@@ -1,93 +1,31 @@
-"""The child that unpacks one layer: `python -m runtime.images.extract`, started by `runtime.images.extraction`.
+"""The child that unpacks one layer, started by `runtime.images.extraction` in a nursery.
 
-Standard input is the layer, plain, gzip or zstd. Argument: a JSON object with the limits and `root`, the descriptor of the
-empty target. Before the first byte is read the process is chrooted into it and has lost everything but the rights to write
-files for any owner. Standard output is one JSON object: what was unpacked, or the fault.
+Standard input is the layer, plain or compressed. Its options are the limits, `root`, the descriptor of the empty target, and
+`recipe` and `spill`, those of the files that say how to make the same tar of it again. Before the first byte is read the
+process is chrooted into the target and has lost everything but the rights to write files for any owner. Standard output is
+one JSON object: what was unpacked, or the fault.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import queue
-import resource
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+from runtime.images.confinement import confine
 from runtime.images.extract_layer import LayerLimits, LayerWriter
 from runtime.images.format_digest import ImageFault
 from runtime.images.format_stream import StreamLimits, Unpacker
 from runtime.images.format_tar import TarLimits, TarReader
-from runtime.kernel import capabilities, seccomp, syscalls
+from runtime.images.recipe import RecipeWriter
 
 KEPT_CAPABILITIES = tuple(f"CAP_{name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"))
-NOBODY = 65534
 CHUNK_BYTES = 1 << 20
 _QUEUED = 8
-_MEMORY_BYTES = 1 << 30  # a zstd window takes up to 128 MiB of it
-_OPEN_FILES = 256
-_CLONE_THREAD = 0x00010000
-# Nothing here needs a network, another process or a mount; these answer EPERM.
-_REFUSED_CALLS = (
-    *("execve", "execveat", "fork", "vfork", "socket", "socketpair", "connect", "bind", "ptrace", "kill", "tkill"),
-    *("process_vm_readv", "process_vm_writev", "pidfd_open", "pidfd_send_signal", "pidfd_getfd", "mount", "umount2"),
-    *(
-        "move_mount",
-        "open_tree",
-        "fsopen",
-        "fsmount",
-        "mount_setattr",
-        "pivot_root",
-        "chroot",
-        "unshare",
-        "setns",
-        "bpf",
-    ),
-    *("keyctl", "add_key", "request_key", "init_module", "finit_module", "kexec_load", "io_uring_setup", "userfaultfd"),
-    *("perf_event_open", "swapon", "swapoff", "reboot", "open_by_handle_at", "name_to_handle_at"),
-)
-
-
-def confine(root: int, file_bytes: int) -> None:
-    """Chroot into `root` and give up every right that writing files does not need."""
-    from backports import zstd  # noqa: F401  (after the chroot nothing can be imported)
-    from isal import igzip_lib  # noqa: F401
-
-    for kind, limit in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, _MEMORY_BYTES),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_FSIZE, file_bytes),
-    ):
-        resource.setrlimit(kind, (limit, limit))
-    os.fchdir(root)
-    os.chroot(".")
-    os.umask(0)
-    kept = capabilities.mask(KEPT_CAPABILITIES)
-    capabilities.drop_bounding(kept)
-    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-    capabilities.apply(effective=kept, permitted=kept, inheritable=0)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.seccomp(_filter())
-
-
-def _filter() -> bytes:
-    """The system calls that are refused; threads may be made, processes not (clone3 hides its flags: the C library does without)."""
-    refuse = seccomp.Rule((), seccomp.errno_action(errno.EPERM))
-    absent = seccomp.errno_action(errno.ENOSYS)
-    rules: dict[str, tuple[seccomp.Rule, ...]] = dict.fromkeys(_REFUSED_CALLS, (refuse,))
-    thread = seccomp.Condition(0, "MASKED_EQ", _CLONE_THREAD, _CLONE_THREAD)
-    rules["clone"] = (seccomp.Rule((thread,), seccomp.ALLOW), refuse)
-    rules["clone3"] = (seccomp.Rule((), absent),)
-    return seccomp.build(rules, seccomp.ALLOW, machine=os.uname().machine, newer=absent)
 
 
 class _Pipeline:
@@ -127,10 +65,12 @@ class _Pipeline:
             self._queue.put(piece)
 
 
-def unpack(root: int, source: int, limits: LayerLimits) -> dict[str, Any]:
+def unpack(root: int, source: int, limits: LayerLimits, recipe: int, spill: int) -> dict[str, Any]:
     """Unpack the layer on `source` below `root`; returns what `extraction.Unpacked` holds."""
-    writer = LayerWriter(root, limits)
-    reader = TarReader(writer, TarLimits(entries=limits.max_entries, file_bytes=limits.max_bytes))
+    notes = RecipeWriter(lambda data: _write(recipe, data))
+    writer = LayerWriter(root, limits, notes, spill)
+    bounds = TarLimits(entries=limits.max_entries, file_bytes=limits.max_bytes)
+    reader = TarReader(writer, bounds, raw=notes.raw)
     # headers and padding come on top of the files' bytes
     stream = StreamLimits(max_bytes=limits.max_bytes + limits.max_entries * 2048, ratio=limits.ratio)
     pipeline = _Pipeline(source, stream)
@@ -138,8 +78,10 @@ def unpack(root: int, source: int, limits: LayerLimits) -> dict[str, Any]:
         reader.feed(piece)
     reader.close()
     writer.close()
+    notes.close()
     return {
         "diff_id": pipeline.diff_id,
+        "tar_bytes": pipeline.unpacker.given_bytes,
         "size_bytes": writer.size_bytes,
         "entries": reader.entries,
         "compression": pipeline.unpacker.compression,
@@ -147,15 +89,20 @@ def unpack(root: int, source: int, limits: LayerLimits) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(fd, view) :]
+
+
+def main(options: dict[str, Any]) -> None:
     """Run as the child: confine, unpack, answer."""
-    options = json.loads(sys.argv[1])
-    root = options.pop("root")
+    root, recipe, spill = (options.pop(name) for name in ("root", "recipe", "spill"))
     limits = LayerLimits(**options)
     answer: dict[str, Any]
     try:
-        confine(root, limits.max_bytes)
-        answer = unpack(root, 0, limits)
+        confine(root, limits.max_bytes, KEPT_CAPABILITIES)
+        answer = unpack(root, 0, limits, recipe, spill)
     except ImageFault as fault:
         answer = {"fault": fault.message, "hint": fault.hint}
     except MemoryError:
@@ -167,7 +114,3 @@ def main() -> None:
         answer = {"fault": f"The layer could not be written: {error.strerror}.", "errno": error.errno}
     os.write(1, json.dumps(answer).encode())
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -46,7 +46,7 @@ class Folders:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._open: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
 
     def parent(self, path: bytes) -> tuple[int, bytes]:
         """Descriptor of the folder that holds `path`, made with its own parents if it is not there, and the last component."""
@@ -57,26 +57,32 @@ class Folders:
         """Descriptor of a folder; it stays this object's and is valid until the next call."""
         if not path:
             return self._root
+        return self._opened(path)[0]
+
+    def real(self, path: bytes) -> bytes:
+        """The path of an entry with no symbolic link on the way to it."""
+        folder, _, name = path.rpartition(b"/")
+        real = self._opened(folder)[1] if folder else b""
+        return real + b"/" + name if real else name
+
+    def forget(self) -> None:
+        """Close all: something that may be a folder was replaced."""
+        for fd, _ in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _opened(self, path: bytes) -> tuple[int, bytes]:
         found = self._open.get(path)
         if found is not None:
             self._open.move_to_end(path)
             return found
-        return self._keep(path, self._walk(path))
-
-    def forget(self) -> None:
-        """Close all: something that may be a folder was replaced."""
-        for fd in self._open.values():
-            os.close(fd)
-        self._open.clear()
-
-    def _keep(self, path: bytes, fd: int) -> int:
-        self._open[path] = fd
+        found = self._open[path] = self._walk(path)
         if len(self._open) > _CACHED:
-            os.close(self._open.popitem(last=False)[1])
-        return fd
+            os.close(self._open.popitem(last=False)[1][0])
+        return found
 
-    def _walk(self, path: bytes) -> int:
-        """A new descriptor for `path`; missing folders are made, links that stay inside followed."""
+    def _walk(self, path: bytes) -> tuple[int, bytes]:
+        """A new descriptor for `path` and where it really is; missing folders are made, links that stay inside followed."""
         todo, done = path.split(b"/")[::-1], list[bytes]()
         links = 0
         fd = os.dup(self._root)
@@ -99,7 +105,7 @@ class Folders:
         except BaseException:
             os.close(fd)
             raise
-        return fd
+        return fd, b"/".join(done)
 
     @staticmethod
     def _swap(old: int, new: int) -> int:

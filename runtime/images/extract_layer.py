@@ -10,13 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.images.extract_folders import Folders, clean, remove, shown_path
+from runtime.images.extract_replaced import Replacements
 from runtime.images.format_digest import MAX_ID, ImageFault, shown
 from runtime.images.format_tar_header import Kind, TarHeader
+from runtime.images.recipe import RecipeWriter
 
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 _MAX_OPAQUE = 100_000
 _KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def kept_xattr(name: str) -> bool:
+    """Whether an extended attribute is an image's: `trusted.*` and `user.overlay.*` would steer overlay."""
+    return name.startswith(_KEPT_XATTRS) and not name.startswith("user.overlay.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +38,13 @@ class LayerLimits:
 class LayerWriter:
     """A `TarVisitor`. `opaque` names the folders that hide what lies below; `size_bytes` is what was written."""
 
-    def __init__(self, root: int, limits: LayerLimits) -> None:
+    def __init__(self, root: int, limits: LayerLimits, recipe: RecipeWriter, spill: int) -> None:
         self._root = root
         self._limits = limits
+        self._recipe = recipe
+        self._replaced = Replacements(recipe, spill)
         self._folders = Folders(root)
+        self._left_out: set[bytes] = set()  # device nodes
         self._times: dict[bytes, int] = {}  # of folders: set last, for each entry in them changes it
         self._file = -1
         self._header: TarHeader | None = None
@@ -50,10 +60,6 @@ class LayerWriter:
                 f"{shown_path(path)} belongs to {header.uid}:{header.gid}; {MAX_ID} is the greatest id.",
                 "A container's id range is 65,536 ids wide: build the image with smaller ids.",
             )
-        if header.kind in {Kind.CHAR_DEVICE, Kind.BLOCK_DEVICE}:
-            raise ImageFault(
-                f"The layer has the device node {shown_path(path)}.", "Devices are handed over at start; leave it out."
-            )
         self._header = None
         if not path:
             self._root_entry(header)
@@ -65,6 +71,7 @@ class LayerWriter:
     def data(self, chunk: memoryview) -> None:
         """Bytes of a file."""
         if self._file < 0:
+            self._recipe.raw(chunk)
             return
         self.size_bytes += len(chunk)
         if self.size_bytes > self._limits.max_bytes:
@@ -124,6 +131,9 @@ class LayerWriter:
 
     def _create(self, path: bytes, header: TarHeader) -> None:
         parent, name = self._folders.parent(path)
+        if self._is_left_out(path, header):
+            self._leave_out(parent, name, path)
+            return
         try:
             self._make(parent, name, path, header)
         except FileExistsError:
@@ -138,24 +148,45 @@ class LayerWriter:
             self._attributes(self._folders.open(path), header)
             self._times[path] = header.mtime_ns
             return False
-        if stat.S_ISDIR(before.st_mode) or stat.S_ISLNK(before.st_mode):  # paths may lead through it
-            self._folders.forget()
-            parent, name = self._folders.parent(path)
-        remove(parent, name)
+        parent = self._remove(parent, name, path, before.st_mode)
         if header.kind is Kind.DIRECTORY and stat.S_ISCHR(before.st_mode):
             self._make_opaque(path)  # a whiteout came before
         return True
 
+    def _remove(self, parent: int, name: bytes, path: bytes, mode: int) -> int:
+        """Take away what an earlier entry made; returns the parent's descriptor, which may be another now."""
+        self._replaced.goes(parent, name, self._folders.real(path), mode)
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):  # paths may lead through it
+            self._folders.forget()
+            parent, name = self._folders.parent(path)
+        remove(parent, name)
+        return parent
+
+    def _is_left_out(self, path: bytes, header: TarHeader) -> bool:
+        """Device nodes and links to them: a container gets its devices at the start, and could use no others."""
+        if header.kind is Kind.HARD_LINK:
+            return clean(header.link_name, "hard link to") in self._left_out
+        self._left_out.discard(path)
+        return header.kind in {Kind.CHAR_DEVICE, Kind.BLOCK_DEVICE}
+
+    def _leave_out(self, parent: int, name: bytes, path: bytes) -> None:
+        self._left_out.add(path)
+        with suppress(FileNotFoundError):
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+            if not stat.S_ISCHR(mode):
+                self._remove(parent, name, path, mode)
+
     def _make(self, parent: int, name: bytes, path: bytes, header: TarHeader) -> None:
         if header.kind is Kind.FILE:
             self._file = os.open(name, _CREATE, 0o600, dir_fd=parent)
+            self._recipe.content(self._folders.real(path), header.size, header.sparse)
             self._header, self._pieces = header, deque(header.sparse or ())
         elif header.kind is Kind.DIRECTORY:
             os.mkdir(name, 0o700, dir_fd=parent)
             self._attributes(self._folders.open(path), header)
             self._times[path] = header.mtime_ns
         elif header.kind is Kind.HARD_LINK:
-            self._hard_link(parent, name, header)
+            self._hard_link(parent, name, path, header)
         elif header.kind is Kind.SYMLINK:
             self._symlink(parent, name, path, header)
         else:
@@ -164,7 +195,7 @@ class LayerWriter:
             os.chmod(name, header.mode, dir_fd=parent)
             os.utime(name, ns=(header.mtime_ns,) * 2, dir_fd=parent, follow_symlinks=False)
 
-    def _hard_link(self, parent: int, name: bytes, header: TarHeader) -> None:
+    def _hard_link(self, parent: int, name: bytes, path: bytes, header: TarHeader) -> None:
         target = clean(header.link_name, "hard link to")
         folder, _, last = target.rpartition(b"/")
         source = os.dup(parent)  # opening the target's folder may close the parent's
@@ -178,6 +209,8 @@ class LayerWriter:
             raise ImageFault(f"The layer has a hard link to {shown_path(target)}, which it does not have.") from error
         finally:
             os.close(source)
+        if stat.S_ISREG(mode):
+            self._replaced.linked(self._folders.real(path))
 
     def _symlink(self, parent: int, name: bytes, path: bytes, header: TarHeader) -> None:
         if not header.link_name or len(header.link_name) > 4095:
@@ -190,7 +223,7 @@ class LayerWriter:
     def _attributes(fd: int, header: TarHeader) -> None:
         os.fchown(fd, header.uid, header.gid)
         for name, value in header.xattrs.items():
-            if name.startswith(_KEPT_XATTRS) and not name.startswith("user.overlay."):
+            if kept_xattr(name):
                 _set_xattr(fd, name, value)
         os.fchmod(fd, header.mode)
 

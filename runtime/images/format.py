@@ -9,7 +9,9 @@ An archive becomes blobs and images in one pass:
     for image in images(reader, "amd64"): ...
 """
 
-from runtime.images.format_archive import ArchiveReader, BlobSink, BlobWriter, StoredBlob
+from runtime.images.format_archive import ArchiveReader
+from runtime.images.format_archived import ArchivedImage
+from runtime.images.format_blobs import BlobSink, BlobWriter, StoredBlob
 from runtime.images.format_config import Healthcheck, ImageConfig, parse_config
 from runtime.images.format_digest import (
     CONFIG_TYPES,
@@ -34,7 +36,7 @@ from runtime.images.format_digest import (
     layer_media_type,
     shown,
 )
-from runtime.images.format_images import ArchivedImage, images
+from runtime.images.format_images import images
 from runtime.images.format_manifest import (
     MACHINES,
     Descriptor,

@@ -1,7 +1,8 @@
-"""A streaming reader of `docker save` archives (old and OCI style) and OCI layout tars, used by engine and portal.
+"""A streaming reader of `docker save` archives (old and OCI style), OCI layout tars and root file systems, for engine and portal.
 
 Feed the bytes as they arrive; every blob goes to a sink while it is hashed, so one pass is enough; `finish` gives the images
-with every digest verified. Archives of any compression are known by their first bytes.
+with every digest verified. Archives of any compression are known by their first bytes, a root file system by the
+names of its first entries.
 """
 
 from __future__ import annotations
@@ -9,47 +10,23 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
+from runtime.images.format_blobs import BlobSink, BlobWriter, StoredBlob
 from runtime.images.format_digest import MAX_DOCUMENT_BYTES, ImageFault
+from runtime.images.format_rootfs import Beginning, RootfsIntake
 from runtime.images.format_stream import HEAD_BYTES, StreamLimits, Unpacker, sniff
 from runtime.images.format_tar import TarLimits, TarReader
 from runtime.images.format_tar_header import Kind, TarHeader
 
 MAX_DOCUMENTS_BYTES: Final = 32 << 20  # all documents of one archive together, they are kept in memory
 MAX_MEMBERS: Final = 10_000
+MAX_ROOTFS_ENTRIES: Final = 2_000_000
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _NAMED_BY_DIGEST = re.compile(r"([0-9a-f]{64})\.json")  # the configs of old `docker save` archives
 _OTHER_ALGORITHM = re.compile(r"blobs/(?!sha256/)[^/]+/.+")
 _UNUSED = re.compile(r"(?:.*/)?(?:VERSION|json|repositories)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBlob:
-    """A member of the archive that was read to its end. `kind` is what `sniff` says of its first bytes."""
-
-    name: str
-    digest: str
-    size: int
-    kind: str
-
-
-class BlobWriter(Protocol):
-    """Takes the content of one blob."""
-
-    def write(self, data: memoryview) -> None:
-        """The next bytes; valid during the call."""
-
-    def finish(self, blob: StoredBlob) -> None:
-        """All bytes came and the digest is what the archive said."""
-
-
-class BlobSink(Protocol):
-    """Where the blobs of an archive go. On a fault the caller throws away what it has; nothing is called any more."""
-
-    def open(self, name: str, size: int, kind: str) -> BlobWriter | None:
-        """A blob begins; None when its bytes are not wanted. JSON documents are kept by the reader as well."""
 
 
 class _Member:
@@ -65,15 +42,18 @@ class _Member:
 
 
 class ArchiveReader:
-    """See the module. `blobs`, `documents`, `links` are by member name; `images` of `format_images` reads them at the end."""
+    """See the module. `blobs`, `documents`, `links` are by member name; `images` of `format_images` reads them at the end.
 
-    def __init__(
-        self, sink: BlobSink, *, stream_limits: StreamLimits | None = None, tar_limits: TarLimits | None = None
-    ) -> None:
+    `rootfs` is set for a root file system: it is one layer, passed on to the sink as it came.
+    """
+
+    def __init__(self, sink: BlobSink, *, stream_limits: StreamLimits | None = None) -> None:
         self._sink = sink
         self._unpacker = Unpacker(stream_limits)
-        self._tar = TarReader(self, tar_limits or TarLimits(entries=MAX_MEMBERS))
+        self._tar = TarReader(self, TarLimits(entries=MAX_ROOTFS_ENTRIES))
         self._member: _Member | None = None
+        self._beginning: Beginning | None = Beginning()  # until it is clear what this is
+        self.rootfs: RootfsIntake | None = None
         self._documents_bytes = 0
         self.blobs: dict[str, StoredBlob] = {}
         self.documents: dict[str, bytes] = {}
@@ -86,18 +66,51 @@ class ArchiveReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; raises ImageFault as soon as something is wrong."""
-        for piece in self._unpacker.feed(data):
-            self._tar.feed(piece)
+        self._take(data, self._unpacker.feed(data))
 
     def finish(self) -> None:
         """The stream has ended; raises ImageFault when it is cut off."""
-        for piece in self._unpacker.close():
-            self._tar.feed(piece)
+        self._take(b"", self._unpacker.close())
+        if self._beginning is not None:
+            self._settle()
         self._tar.close()
+        if self.rootfs is not None:
+            self.rootfs.finish()
+
+    def _take(self, data: bytes, pieces: Iterator[bytes]) -> None:
+        if self._beginning is not None:
+            self._beginning.raw += data
+        elif self.rootfs is not None:
+            self.rootfs.raw(data)
+        for piece in pieces:
+            if self._beginning is None:
+                self._pass(piece)
+            elif self._beginning.decides(piece):
+                self._settle()
+        if self.rootfs is not None:
+            self.rootfs.pass_on(self._sink, self._unpacker.compression)
+
+    def _settle(self) -> None:
+        """It is clear what this is: read what waited."""
+        beginning, self._beginning = self._beginning, None
+        assert beginning is not None
+        if beginning.is_rootfs:
+            self.rootfs = RootfsIntake()
+            self.rootfs.raw(bytes(beginning.raw))
+        self._pass(bytes(beginning.plain))
+
+    def _pass(self, piece: bytes) -> None:
+        if self.rootfs is not None:
+            self.rootfs.plain(piece)
+        self._tar.feed(piece)
 
     def entry(self, header: TarHeader) -> None:
         """A member begins (TarVisitor)."""
+        if self.rootfs is not None:
+            return
         name = _member_name(header.name)
+        if self._tar.entries > MAX_MEMBERS:
+            raise ImageFault(f"The archive has more than {MAX_MEMBERS} entries, which is the limit.")
         self._member = None
         if header.kind in {Kind.SYMLINK, Kind.HARD_LINK}:
             self._add_link(name, header)

@@ -29,10 +29,15 @@ DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_INDEX})
 CONFIG_TYPES: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+_COMPRESSIONS: Final = ("gzip", "zstd", "bzip2", "xz")  # the last two are in no specification, `docker load` takes them
 LAYER_TYPES: Final = frozenset(
-    {OCI_LAYER, f"{OCI_LAYER}+gzip", f"{OCI_LAYER}+zstd", DOCKER_LAYER, f"{DOCKER_LAYER}.gzip", f"{DOCKER_LAYER}.zstd"}
+    {
+        OCI_LAYER,
+        DOCKER_LAYER,
+        *(f"{OCI_LAYER}+{name}" for name in _COMPRESSIONS),
+        *(f"{DOCKER_LAYER}.{name}" for name in _COMPRESSIONS),
+    }
 )
-_COMPRESSION_SUFFIX: Final = {"plain": "", "gzip": "+gzip", "zstd": "+zstd"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -68,10 +73,12 @@ def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
 
 
 def layer_media_type(compression: str) -> str:
-    """OCI media type of a layer compressed as "plain", "gzip" or "zstd"; raises ImageFault for others."""
-    if compression not in _COMPRESSION_SUFFIX:
-        raise ImageFault(f"A layer is compressed with {compression}.", "Layers may be plain, gzip or zstd.")
-    return OCI_LAYER + _COMPRESSION_SUFFIX[compression]
+    """OCI media type of a layer compressed as "plain", "gzip", "zstd", "bzip2" or "xz"; raises ImageFault for others."""
+    if compression == "plain":
+        return OCI_LAYER
+    if compression not in _COMPRESSIONS:
+        raise ImageFault(f"A layer is compressed with {compression}.", "Layers may be plain, gzip, zstd, bzip2 or xz.")
+    return f"{OCI_LAYER}+{compression}"
 
 
 def shown(size_bytes: float) -> str:

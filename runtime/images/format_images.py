@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from runtime.images import format_json as js
-from runtime.images.format_archive import ArchiveReader, StoredBlob
-from runtime.images.format_config import ImageConfig, parse_config
-from runtime.images.format_digest import MANIFEST_TYPES, MAX_LAYERS, OCI_CONFIG, ImageFault, digest_of, layer_media_type
-from runtime.images.format_manifest import Descriptor, Index, Manifest, choose_platform, make_manifest, parse_manifest
+from runtime.images.format_archive import ArchiveReader
+from runtime.images.format_archived import ArchivedImage, checked_image, made_image
+from runtime.images.format_blobs import StoredBlob
+from runtime.images.format_building import rootfs_config
+from runtime.images.format_digest import MANIFEST_TYPES, MAX_LAYERS, ImageFault, digest_of
+from runtime.images.format_legacy import LegacyArchive
+from runtime.images.format_manifest import Descriptor, Index, Manifest, choose_platform, parse_manifest
 from runtime.images.format_reference import parse_reference
+from runtime.images.format_rootfs import RootfsIntake
 
 _CONTAINERD_NAME = "io.containerd.image.name"
 _OCI_NAME = "org.opencontainers.image.ref.name"
@@ -18,35 +21,26 @@ _MAX_IMAGES = 100
 _MAX_INDEX_DEPTH = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivedImage:
-    """One image of an archive: every blob it needs was in the archive with the digest it should have.
-
-    `tags` are familiar names ("hello:latest"). `layer_blobs` are in the order of `manifest.layers`.
-    """
-
-    manifest: Manifest
-    config: ImageConfig
-    config_data: bytes
-    tags: tuple[str, ...]
-    layer_blobs: tuple[StoredBlob, ...]
-
-    @property
-    def id(self) -> str:
-        """The image id: the digest of the config."""
-        return self.manifest.config.digest
-
-
 def images(reader: ArchiveReader, architecture: str) -> list[ArchivedImage]:
     """The images of a finished archive for linux/`architecture`; raises ImageFault when there is none or something is missing."""
+    if reader.rootfs is not None:
+        return [_rootfs_image(reader.rootfs, architecture)]
     docker = _DockerArchive(reader)
-    found = _from_layout(reader, architecture, docker.tags) if "index.json" in reader.documents else docker.images()
+    if "index.json" in reader.documents:
+        found = _from_layout(reader, architecture, docker.tags)
+    else:
+        found = docker.images() or LegacyArchive(reader).images(architecture)
     if not found:
         raise ImageFault(
             "The archive holds no image: it has neither index.json nor manifest.json.",
-            "Make it with `docker save` or as an OCI layout.",
+            "Make it with `docker save`, as an OCI layout, or as a tar of a root file system with its usual folders.",
         )
     return found
+
+
+def _rootfs_image(rootfs: RootfsIntake, architecture: str) -> ArchivedImage:
+    data = rootfs_config(rootfs.diff_id, architecture)
+    return made_image(data, (rootfs.blob,), ())
 
 
 def _familiar(names: Iterable[str]) -> tuple[str, ...]:
@@ -109,19 +103,7 @@ class _DockerArchive:
         data = _document(self._reader, config_blob)
         if len(layer_names) > MAX_LAYERS:
             raise ImageFault(f"The image has {len(layer_names)} layers; {MAX_LAYERS} is the limit.")
-        blobs = tuple(self._blob(name) for name in layer_names)
-        layers = [
-            Descriptor(media_type=layer_media_type(_compression(blob)), digest=blob.digest, size=blob.size)
-            for blob in blobs
-        ]
-        config = Descriptor(media_type=OCI_CONFIG, digest=config_blob.digest, size=config_blob.size)
-        return _checked(make_manifest(config, layers), data, blobs, _familiar(tags))
-
-
-def _compression(blob: StoredBlob) -> str:
-    if blob.kind in {"json", "unknown"}:
-        raise ImageFault(f"{blob.name} should be a layer and is no tar archive.", "Save the image again.")
-    return "plain" if blob.kind == "tar" else blob.kind
+        return made_image(data, tuple(self._blob(name) for name in layer_names), _familiar(tags))
 
 
 def _document(reader: ArchiveReader, blob: StoredBlob) -> bytes:
@@ -129,19 +111,6 @@ def _document(reader: ArchiveReader, blob: StoredBlob) -> bytes:
     if data is None:
         raise ImageFault(f"{blob.name} should be a JSON document and is none.", "Save the image again.")
     return data
-
-
-def _checked(manifest: Manifest, data: bytes, blobs: tuple[StoredBlob, ...], tags: tuple[str, ...]) -> ArchivedImage:
-    """Config and layers must agree in number, and a plain layer's digest is its diff id."""
-    config = parse_config(data)
-    if len(config.diff_ids) != len(blobs):
-        raise ImageFault(f"The image's config names {len(config.diff_ids)} layers, its manifest {len(blobs)}.")
-    for diff_id, blob in zip(config.diff_ids, blobs, strict=True):
-        if _compression(blob) == "plain" and blob.digest != diff_id:
-            raise ImageFault(
-                f"{blob.name} is {blob.digest}, the image's config says {diff_id}.", "Save the image again."
-            )
-    return ArchivedImage(manifest=manifest, config=config, config_data=data, tags=tags, layer_blobs=blobs)
 
 
 def _from_layout(reader: ArchiveReader, architecture: str, tags: dict[str, tuple[str, ...]]) -> list[ArchivedImage]:
@@ -198,4 +167,4 @@ def _layout_image(reader: ArchiveReader, manifest: Manifest, names: tuple[str, .
     data = _document(reader, config_blob)
     if digest_of(data) != manifest.config.digest or manifest.media_type not in MANIFEST_TYPES:
         raise ImageFault("The manifest and its config do not belong together.")
-    return _checked(manifest, data, blobs, _familiar(names))
+    return checked_image(manifest, data, blobs, _familiar(names))

@@ -128,7 +128,7 @@ def _check_image(manifest: Manifest) -> None:
         if layer.media_type not in LAYER_TYPES:
             raise ImageFault(
                 f"Layer {layer.digest} has the media type {layer.media_type[:100]!r}.",
-                "Layers may be tar, plain or compressed with gzip or zstd.",
+                "Layers may be tar, plain or compressed with gzip, zstd, bzip2 or xz.",
             )
 
 

@@ -42,10 +42,20 @@ class TarVisitor(Protocol):
 
 
 class TarReader:
-    """Feed it an archive piece by piece. Raises ImageFault at the first byte that is wrong."""
+    """Feed it an archive piece by piece. Raises ImageFault at the first byte that is wrong.
 
-    def __init__(self, visitor: TarVisitor, limits: TarLimits | None = None) -> None:
+    `raw` gets, in their order, all bytes that the visitor does not: headers, padding, what follows the end.
+    """
+
+    def __init__(
+        self,
+        visitor: TarVisitor,
+        limits: TarLimits | None = None,
+        *,
+        raw: Callable[[bytes | memoryview], None] | None = None,
+    ) -> None:
         self._visitor = visitor
+        self._raw = raw or self._ignore
         self._limits = limits or TarLimits()
         self._stash = bytearray()  # an incomplete block
         self._remaining = 0  # of the current entry's data
@@ -77,10 +87,11 @@ class TarReader:
                     self._done()
             elif self._padding:
                 count = min(self._padding, length - position)
+                self._raw(view[position : position + count])
                 position += count
                 self._padding -= count
             elif not self._stash and length - position >= BLOCK:
-                self._block(bytes(view[position : position + BLOCK]))
+                self._take_block(bytes(view[position : position + BLOCK]))
                 position += BLOCK
             else:
                 count = min(BLOCK - len(self._stash), length - position)
@@ -89,7 +100,13 @@ class TarReader:
                 if len(self._stash) == BLOCK:
                     block = bytes(self._stash)
                     self._stash.clear()
-                    self._block(block)
+                    self._take_block(block)
+        if position < length:
+            self._raw(view[position:])
+
+    def _take_block(self, block: bytes) -> None:
+        self._raw(block)
+        self._block(block)
 
     def close(self) -> None:
         """The archive has ended; raises ImageFault when it ended too early."""
@@ -123,7 +140,11 @@ class TarReader:
             raise ImageFault(f"The headers of one entry are longer than {shown(self._limits.meta_bytes)}, the limit.")
         self._meta.clear()
         kind = header.kind
-        self._body(header.size, self._meta.extend, lambda: self._end_meta(kind))
+        self._body(header.size, self._add_meta, lambda: self._end_meta(kind))
+
+    def _add_meta(self, chunk: memoryview) -> None:
+        self._raw(chunk)
+        self._meta += chunk
 
     def _end_meta(self, kind: Kind) -> None:
         data = bytes(self._meta)
@@ -208,8 +229,8 @@ class TarReader:
             done()
 
     @staticmethod
-    def _ignore(chunk: memoryview) -> None:
-        """Data of no entry: cannot be reached, `_remaining` is 0."""
+    def _ignore(chunk: bytes | memoryview) -> None:
+        """Data of no entry, and what nobody wants."""
 
     @staticmethod
     def _nothing() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,9 @@ from typing import Self
 from runtime.images.extract_layer import LayerLimits
 from runtime.images.extraction import Extraction, Unpacked
 from runtime.images.format import ImageFault, StoredBlob
+from runtime.images.format_stream import COMPRESSIONS
+from runtime.images.nursery import Nursery
+from runtime.images.recipes import RecipeDraft, Recipes
 from runtime.storage.driver import Draft, Driver
 
 _RUNNING = 2  # children that may still write while the next layer arrives
@@ -23,6 +27,7 @@ _RUNNING = 2  # children that may still write while the next layer arrives
 @dataclass(slots=True)
 class _Layer:
     draft: Draft
+    recipe: RecipeDraft
     extraction: Extraction
     unpacked: Unpacked | None = None
 
@@ -37,29 +42,33 @@ class _Layer:
         """End the child and remove what it wrote; harmless after a commit."""
         self.extraction.close()
         self.draft.discard()
+        self.recipe.discard()
 
 
 class LayerIntake:
     """One layer on its way in (a `BlobWriter`)."""
 
     def __init__(self, batch: Batch, layer: _Layer) -> None:
-        self._batch, self._layer = batch, layer
+        self._batch, self.layer = batch, layer
 
     def write(self, data: memoryview) -> None:
         """The next bytes, as transported."""
-        self._layer.extraction.write(data)
+        self.layer.extraction.write(data)
 
     def finish(self, blob: StoredBlob) -> None:
         """All bytes came and have the digest they should."""
-        self._batch.arrived(blob.digest, self._layer)
+        self._batch.arrived(blob.digest, self.layer)
 
 
 class Batch:
     """The layers of one load or pull, by the digest they were transported with. Thread-safe."""
 
-    def __init__(self, driver: Driver, limits: LayerLimits, known: Callable[[str], str | None]) -> None:
-        self._driver, self._limits, self._known = driver, limits, known
+    def __init__(
+        self, driver: Driver, recipes: Recipes, limits: LayerLimits, known: Callable[[str], str | None]
+    ) -> None:
+        self._driver, self._recipes, self._limits, self._known = driver, recipes, limits, known
         self._lock = threading.Lock()
+        self._nursery = Nursery()
         self._layers: dict[str, _Layer] = {}
         self._started: list[_Layer] = []
 
@@ -69,12 +78,13 @@ class Batch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for layer in self._started:
-            layer.discard()
+        with self._nursery:
+            for layer in self._started:
+                layer.discard()
 
     def open(self, name: str, size: int, kind: str) -> LayerIntake | None:
         """A blob of an archive begins (`BlobSink`); None for documents and for layers that are here already."""
-        if kind not in {"tar", "gzip", "zstd"}:
+        if kind != "tar" and kind not in COMPRESSIONS:
             return None
         digits = name.removeprefix("blobs/sha256/")  # elsewhere a name promises nothing
         if digits != name and self._known(f"sha256:{digits}") is not None:
@@ -83,12 +93,12 @@ class Batch:
 
     def begin(self) -> LayerIntake:
         """Start a child for the next layer."""
-        draft = self._driver.new_layer()
-        try:
-            layer = _Layer(draft, Extraction(draft.path, self._limits))
-        except BaseException:
-            draft.discard()
-            raise
+        with ExitStack() as undo:
+            draft, recipe = self._driver.new_layer(), self._recipes.draft()
+            undo.callback(draft.discard)
+            undo.callback(recipe.discard)
+            layer = _Layer(draft, recipe, Extraction(self._nursery, draft.path, recipe, self._limits))
+            undo.pop_all()
         with self._lock:
             self._started.append(layer)
         return LayerIntake(self, layer)
@@ -100,6 +110,13 @@ class Batch:
             running = [item for item in self._started if item.unpacked is None]
         if len(running) > _RUNNING:
             running[0].finish()
+
+    def diff_id(self, intake: LayerIntake) -> str:
+        """The diff id of a layer that came as a whole and by no digest, under which it is known from here on."""
+        found = intake.layer.finish()
+        with self._lock:
+            self._layers[found.diff_id] = intake.layer
+        return found.diff_id
 
     def verify(self, digest: str, diff_id: str) -> None:
         """The layer that came as `digest` must unpack to `diff_id`; raises ImageFault, also when there is no such layer."""
@@ -123,5 +140,7 @@ class Batch:
                 diff_id=diff_id,
                 size_bytes=unpacked.size_bytes if unpacked is not None else 0,
             )
+            if layer is not None:
+                self._recipes.keep(layer.recipe, diff_id)
             size += committed.size_bytes
         return size

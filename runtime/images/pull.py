@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +23,10 @@ from runtime.images.format import (
     parse_config,
     parse_manifest,
 )
+from runtime.images.nursery import Nursery
+from runtime.images.recipes import Recipes
 from runtime.images.records import PullProgress, RegistryAuth
-from runtime.images.registry import Registry
+from runtime.images.registry import Registry, RegistryPolicy
 from runtime.storage.driver import Driver
 
 PARALLEL_LAYERS = 3
@@ -48,6 +50,16 @@ class _Wanted:
     descriptor: Descriptor
     diff_id: str
     chain_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What the layers of one pull share."""
+
+    registry: Registry
+    nursery: Nursery
+    report: Report
+    stop: threading.Event
 
 
 class _KeyedLocks:
@@ -75,14 +87,17 @@ class _KeyedLocks:
 class Puller:
     """Fetches images for one store."""
 
-    def __init__(self, driver: Driver, limits: LayerLimits, architecture: str, insecure: Collection[str]) -> None:
-        self._driver, self._limits = driver, limits
-        self._architecture, self._insecure = architecture, insecure
+    def __init__(
+        self, driver: Driver, recipes: Recipes, limits: LayerLimits, architecture: str, policy: RegistryPolicy
+    ) -> None:
+        self._driver, self._recipes, self._limits = driver, recipes, limits
+        self._architecture, self._policy = architecture, policy
         self._locks = _KeyedLocks()
 
     def fetch_documents(self, reference: Reference, auth: RegistryAuth | None, report: Report) -> Fetched:
         """Manifest and config of an image; raises NoSuchImage, RegistryFault, ImageFault."""
-        registry = Registry(reference.domain, reference.path, auth, insecure=self._insecure)
+        self._policy.check(reference.domain)
+        registry = Registry(reference.domain, reference.path, auth, insecure=self._policy.insecure)
         report(PullProgress(what=reference.familiar, status=f"Pulling from {reference.path}"))
         data, kind = registry.manifest(reference.digest or reference.tag or "latest")
         top_digest = digest_of(data)
@@ -110,8 +125,9 @@ class Puller:
         layers = [_Wanted(*row) for row in zip(fetched.manifest.layers, config.diff_ids, config.chain_ids, strict=True)]
         stop = threading.Event()
         first = {layer.diff_id: layer for layer in reversed(layers)}
-        with ThreadPoolExecutor(PARALLEL_LAYERS, thread_name_prefix="pull") as pool:
-            futures = [pool.submit(self._fetch, fetched.registry, layer, report, stop) for layer in first.values()]
+        with Nursery() as nursery, ThreadPoolExecutor(PARALLEL_LAYERS, thread_name_prefix="pull") as pool:
+            fetch = _Fetch(fetched.registry, nursery, report, stop)
+            futures = [pool.submit(self._fetch, fetch, layer) for layer in first.values()]
             errors = [error for future in futures if (error := future.exception())]
         causes = [error for error in errors if not isinstance(error, _Stopped)]
         if errors:
@@ -122,25 +138,25 @@ class Puller:
         ]
         return sum(layer.size_bytes for layer in committed)
 
-    def _fetch(self, registry: Registry, layer: _Wanted, report: Report, stop: threading.Event) -> None:
+    def _fetch(self, fetch: _Fetch, layer: _Wanted) -> None:
         try:
             with self._locks.hold(layer.diff_id):
-                if self._driver.find_diff(layer.diff_id) is not None:
-                    report(PullProgress(what=layer.descriptor.digest, status="Already exists"))
+                if self._driver.find_diff(layer.diff_id) is not None and self._recipes.has(layer.diff_id):
+                    fetch.report(PullProgress(what=layer.descriptor.digest, status="Already exists"))
                 else:
-                    self._fetch_missing(registry, layer, report, stop)
+                    self._fetch_missing(fetch, layer)
         except BaseException:
-            stop.set()
+            fetch.stop.set()
             raise
 
-    def _fetch_missing(self, registry: Registry, layer: _Wanted, report: Report, stop: threading.Event) -> None:
-        descriptor = layer.descriptor
-        draft = self._driver.new_layer()
+    def _fetch_missing(self, fetch: _Fetch, layer: _Wanted) -> None:
+        descriptor, report = layer.descriptor, fetch.report
+        draft, recipe = self._driver.new_layer(), self._recipes.draft()
         try:
-            with Extraction(draft.path, self._limits) as extraction:
+            with Extraction(fetch.nursery, draft.path, recipe, self._limits) as extraction:
                 done = 0
-                for chunk in registry.blob(descriptor):
-                    if stop.is_set():
+                for chunk in fetch.registry.blob(descriptor):
+                    if fetch.stop.is_set():
                         raise _Stopped("Another layer could not be fetched.")
                     extraction.write(chunk)
                     done += len(chunk)
@@ -161,8 +177,10 @@ class Puller:
             self._driver.commit_layer(
                 draft, chain_id=layer.chain_id, diff_id=layer.diff_id, size_bytes=unpacked.size_bytes
             )
+            self._recipes.keep(recipe, layer.diff_id)
         finally:
             draft.discard()
+            recipe.discard()
         report(PullProgress(what=descriptor.digest, status="Pull complete"))
 
 

@@ -14,8 +14,10 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -39,6 +41,32 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 _HUB = "registry-1.docker.io"
+_MAX_TRIES, _RETRY_S = 4, 0.05  # for a blob that breaks off without a byte more
+
+
+class Broken(RegistryFault):
+    """The registry was not there for a moment: it may be worth asking again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryPolicy:
+    """Which registries are talked to: those of this machine, and those named by host[:port]; "*" allows every one.
+
+    `insecure` ones may be plain HTTP.
+    """
+
+    allowed: frozenset[str] = frozenset()
+    insecure: frozenset[str] = frozenset()
+
+    def check(self, domain: str) -> None:
+        """Raise RegistryFault for a registry that the administrator did not allow."""
+        if is_loopback(urlsplit(f"//{domain}").hostname or "") or {domain, "*"} & (self.allowed | self.insecure):
+            return
+        raise RegistryFault(
+            f"This engine does not talk to the registry {domain}.",
+            f"The administrator allows it with the engine's option --registry {domain}.",
+            status=403,
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -60,6 +88,7 @@ class Registry:
         self._token = self._auth.token
         self._lock = threading.Lock()
         self._domain = domain
+        self._uses_basic = False  # once it has asked for that
         self._insecure = frozenset(insecure)
         self._plain = self._is_trusted_plain(domain)
         host = _HUB if domain == "docker.io" else domain
@@ -83,23 +112,50 @@ class Registry:
         return b"".join(self.blob(descriptor))
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The bytes of a blob; raises ImageFault when it turns out longer, shorter or other than its descriptor says."""
-        hashed, left = hashlib.sha256(), descriptor.size
-        with self._get(f"{self._base}/blobs/{descriptor.digest}") as response:
-            while chunk := self._receive(response, min(CHUNK_BYTES, left + 1)):
+        """The bytes of a blob; raises ImageFault when it turns out longer, shorter or other than its descriptor says.
+
+        A connection that breaks is made again for the rest, some times; RegistryFault says when that does not help.
+        """
+        hashed, done, tries = hashlib.sha256(), 0, 0
+        while True:
+            try:
+                for chunk in self._rest_of(descriptor, done):
+                    done, tries = done + len(chunk), 0
+                    hashed.update(chunk)
+                    yield chunk
+                break
+            except Broken as broken:
+                tries += 1
+                if tries > _MAX_TRIES:
+                    raise RegistryFault(broken.message, broken.hint) from broken
+            time.sleep(_RETRY_S * 2**tries)
+        if f"sha256:{hashed.hexdigest()}" != descriptor.digest:
+            raise ImageFault(
+                f"The registry {self._domain} gave sha256:{hashed.hexdigest()} for the blob {descriptor.digest}."
+            )
+
+    def _rest_of(self, descriptor: Descriptor, done: int) -> Iterator[bytes]:
+        """What follows the first `done` bytes; raises Broken when the connection ends before the blob does."""
+        left = descriptor.size - done
+        ask = {"Range": f"bytes={done}-"} if done else {}
+        with self._get(f"{self._base}/blobs/{descriptor.digest}", more=ask) as response:
+            skip = done if response.status == 200 else 0  # it knows no ranges, or none was asked for
+            if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+                raise ImageFault(
+                    f"The registry {self._domain} gave another part of {descriptor.digest} than was asked."
+                )
+            while chunk := self._receive(response, min(CHUNK_BYTES, skip or left + 1)):
+                if skip:
+                    skip -= len(chunk)
+                    continue
                 left -= len(chunk)
                 if left < 0:
                     raise ImageFault(
                         f"The blob {descriptor.digest} is longer than the {descriptor.size} bytes it should have."
                     )
-                hashed.update(chunk)
                 yield chunk
         if left:
-            raise ImageFault(f"The blob {descriptor.digest} ends {left} bytes early.", "Pull again.")
-        if f"sha256:{hashed.hexdigest()}" != descriptor.digest:
-            raise ImageFault(
-                f"The registry {self._domain} gave sha256:{hashed.hexdigest()} for the blob {descriptor.digest}."
-            )
+            raise Broken(f"The blob {descriptor.digest} ends {left} bytes early.", "Pull again.")
 
     def _is_trusted_plain(self, netloc: str) -> bool:
         return is_loopback(urlsplit(f"//{netloc}").hostname or "") or netloc in self._insecure
@@ -108,22 +164,29 @@ class Registry:
         """Whether plain HTTP is good enough: never where an encrypted registry sends us."""
         return self._plain and self._is_trusted_plain(netloc)
 
+    def sign_in(self) -> None:
+        """Ask the registry whether it takes the name and password, as `docker login` does; raises RegistryFault."""
+        with self._get(urljoin(self._base, "/v2/")) as response:
+            self._read(response, _MAX_TOKEN_BYTES, "The registry's answer")
+
     @contextmanager
-    def _get(self, url: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
-        """GET, signing in when asked to, following redirects of blobs to where they lie."""
-        used = self._token
-        with self._request(url, self._headers(url, accept)) as response:
+    def _get(
+        self, url: str, accept: str = "*/*", more: Mapping[str, str] | None = None, *, method: str = "GET"
+    ) -> Iterator[http.client.HTTPResponse]:
+        """A request without a body, signing in when asked to, following redirects of blobs to where they lie."""
+        used = self._token, self._uses_basic
+        with self._request(url, self._headers(accept) | dict(more or {}), method) as response:
             if response.status != 401:
                 yield self._checked(response, url)
                 return
             challenge = response.headers.get("WWW-Authenticate", "")
         self._sign_in(challenge, used)
-        with self._request(url, self._headers(url, accept, basic=challenge.lower().startswith("basic"))) as response:
+        with self._request(url, self._headers(accept) | dict(more or {}), method) as response:
             yield self._checked(response, url)
 
-    def _headers(self, url: str, accept: str, *, basic: bool = False) -> dict[str, str]:
+    def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": "moorage"}
-        if basic:
+        if self._uses_basic:
             headers["Authorization"] = self._basic()
         elif self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -133,10 +196,11 @@ class Registry:
         pair = f"{self._auth.username}:{self._auth.password}".encode()
         return f"Basic {base64.b64encode(pair).decode()}"
 
-    def _sign_in(self, challenge: str, used: str) -> None:
-        """Answer a 401: fetch a token where the challenge says, or leave Basic to the next request."""
+    def _sign_in(self, challenge: str, used: tuple[str, bool]) -> None:
+        """Answer a 401 to a request made with `used` (token, Basic or not): fetch a token where the challenge says, or begin with Basic."""
         scheme, _, rest = challenge.partition(" ")
-        if scheme.lower() == "basic" and self._auth.username:
+        if scheme.lower() == "basic" and self._auth.username and not used[1]:
+            self._uses_basic = True
             return
         fields = dict(_CHALLENGE.findall(rest))
         if scheme.lower() != "bearer" or self._auth.token or not fields.get("realm"):
@@ -146,7 +210,7 @@ class Registry:
                 status=401,
             )
         with self._lock:
-            if self._token == used:  # else another thread has just done it
+            if self._token == used[0]:  # else another thread has just done it
                 self._token = self._fetch_token(fields)
 
     def _fetch_token(self, fields: Mapping[str, str]) -> str:
@@ -156,8 +220,8 @@ class Registry:
             raise RegistryFault(
                 f"The registry {self._domain} sends passwords to {realm[:200]}, which is not encrypted."
             )
-        scope = fields.get("scope") or f"repository:{self._path}:pull"
-        query = {"service": fields.get("service", ""), "scope": scope}
+        scope = fields.get("scope") or (f"repository:{self._path}:pull" if self._path else "")
+        query = {"service": fields.get("service", "")} | ({"scope": scope} if scope else {})
         headers = {"Accept": "application/json", "User-Agent": "moorage"}
         if self._auth.username:
             headers["Authorization"] = self._basic()
@@ -173,12 +237,12 @@ class Registry:
         return token
 
     @contextmanager
-    def _request(self, url: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
-        """One GET, redirects followed; a redirect to another host takes no password along."""
+    def _request(self, url: str, headers: dict[str, str], method: str = "GET") -> Iterator[http.client.HTTPResponse]:
+        """One request, redirects followed; a redirect to another host takes no password along."""
         for _ in range(_MAX_REDIRECTS + 1):
             connection = self._connect(url)
             try:
-                response = self._send(connection, url, headers)
+                response = self._send(connection, url, headers, method)
                 if response.status not in _REDIRECTS:
                     yield response
                     return
@@ -202,15 +266,20 @@ class Registry:
         )
 
     def _send(
-        self, connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]
+        self,
+        connection: http.client.HTTPConnection,
+        url: str,
+        headers: Mapping[str, str],
+        method: str,
+        body: bytes | Iterator[bytes] | None = None,
     ) -> http.client.HTTPResponse:
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request("GET", target, headers=dict(headers))
+            connection.request(method, target, body, dict(headers))
             return connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise RegistryFault(
+            raise Broken(
                 f"The registry {parts.netloc} does not answer: {error}.", "Is its address right, and is it running?"
             ) from error
 
@@ -218,9 +287,7 @@ class Registry:
         try:
             return response.read(count)
         except (OSError, http.client.HTTPException) as error:
-            raise RegistryFault(
-                f"The connection to the registry {self._domain} broke: {error}.", "Pull again."
-            ) from error
+            raise Broken(f"The connection to the registry {self._domain} broke: {error}.", "Pull again.") from error
 
     def _read(self, response: http.client.HTTPResponse, limit: int, what: str) -> bytes:
         data = b""
@@ -232,13 +299,14 @@ class Registry:
 
     def _checked(self, response: http.client.HTTPResponse, url: str) -> http.client.HTTPResponse:
         status = response.status
-        if status == 200:
+        if status in {200, 201, 202, 206}:
             return response
         what = urlsplit(url).path.removeprefix("/v2/")
         if status == 404:
             raise NoSuchImage(f"The registry {self._domain} has no {what}.", "Check the name and the tag.")
-        reasons = {401: "refuses the sign-in for", 403: "does not allow reading", 429: "is asked too often for"}
-        raise RegistryFault(
+        reasons = {401: "refuses the sign-in for", 403: "does not allow this for", 429: "is asked too often for"}
+        fault = Broken if status >= 500 else RegistryFault
+        raise fault(
             f"The registry {self._domain} {reasons.get(status, f'answers {status} for')} {what}.",
             "Sign in with an account that may read this image." if status in {401, 403} else "Try again later.",
             status=status,

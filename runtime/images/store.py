@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import builtins
 import errno
+import json
 import platform
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from runtime.images.catalog import Catalog, Stored, tag_of
 from runtime.images.extract_layer import LayerLimits
@@ -28,11 +29,19 @@ from runtime.images.format import (
     Manifest,
     images,
     is_digest,
+    parse_config,
+    parse_manifest,
     parse_reference,
 )
 from runtime.images.intake import Batch
+from runtime.images.nursery import Nursery
+from runtime.images.outgoing import LayerTars, Outgoing, archive, plain_manifest
 from runtime.images.pull import Puller
+from runtime.images.push import Push
+from runtime.images.recipes import Recipes
 from runtime.images.records import ImageRecord, LoadResult, PullProgress, RegistryAuth, Removed
+from runtime.images.registry import Registry, RegistryPolicy
+from runtime.images.registry_push import WritableRegistry
 from runtime.storage.driver import Driver
 
 SETTLE_AFTER_S = 10.0
@@ -53,7 +62,7 @@ class ImageStore:
         root: Path,
         driver: Driver,
         *,
-        insecure_registries: Collection[str] = (),
+        registries: RegistryPolicy | None = None,
         limits: LayerLimits | None = None,
         architecture: str = "",
     ) -> None:
@@ -63,8 +72,10 @@ class ImageStore:
         self._lock = threading.RLock()
         self._held: Counter[str] = Counter()  # chain ids that a load or pull is about to need
         self._timer: threading.Timer | None = None
-        self._puller = Puller(driver, self._limits, self._architecture, frozenset(insecure_registries))
         root.mkdir(parents=True, exist_ok=True)
+        self._recipes = Recipes(root / "recipes")
+        self._policy = registries or RegistryPolicy()
+        self._puller = Puller(driver, self._recipes, self._limits, self._architecture, self._policy)
         self._catalog = Catalog(root, self._complete)
         self._prune()
         driver.empty_trash()
@@ -72,7 +83,7 @@ class ImageStore:
 
     def load(self, stream: BinaryIO) -> list[LoadResult]:
         """Read a `docker save` archive or an OCI layout tar (plain or compressed); raises ImageFault with nothing left behind."""
-        with _full_disk_said(), Batch(self._driver, self._limits, self._known_diff) as batch:
+        with _full_disk_said(), self._batch() as batch:
             reader = ArchiveReader(batch)
             while chunk := stream.read(_READ_BYTES):
                 reader.feed(chunk)
@@ -83,6 +94,9 @@ class ImageStore:
                 for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True):
                     batch.verify(layer.digest, diff_id)
             return [self._add_archived(image, batch) for image in found]
+
+    def _batch(self) -> Batch:
+        return Batch(self._driver, self._recipes, self._limits, self._known_diff)
 
     def pull(
         self, reference: str, auth: RegistryAuth | None = None, progress: Callable[[PullProgress], None] | None = None
@@ -104,6 +118,95 @@ class ImageStore:
             record = self._add(fetched.manifest, fetched.config_data, size, tags=tags, digests=digests)
         report(PullProgress(what=wanted.familiar, status="Pull complete"))
         return record
+
+    def save(self, references: Sequence[str]) -> Iterator[bytes]:
+        """An archive of these images, as `docker save` writes it; a repository without a tag means all its tags.
+
+        Raises NoSuchImage, or ImageFault for a layer that cannot be made again, before the first byte.
+        """
+        with self._lock:
+            chosen = self._chosen(references)
+            chains = [chain for image_id in chosen for chain in self._catalog.config(image_id).chain_ids]
+            documents = {image_id: self._catalog.documents(image_id) for image_id in chosen}
+            self._held.update(chains)
+        try:
+            with Nursery() as nursery:
+                tars = LayerTars(self._driver, self._recipes, nursery)
+                yield from archive([self._outgoing(*documents[name], chosen[name], tars) for name in chosen], tars)
+        finally:
+            self._let_go(chains)
+
+    def _chosen(self, references: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Tags by image id."""
+        found: dict[str, tuple[str, ...]] = {}
+        for reference in references:
+            names = self._catalog.tags_of(parse_reference(reference).familiar_name) if ":" not in reference else {}
+            if not names:
+                tag = self._named(reference)
+                names = {tag if tag is not None and "@" not in tag else "": self._find(reference)}
+            for tag, image_id in names.items():
+                found[image_id] = tuple(dict.fromkeys((*found.get(image_id, ()), *((tag,) if tag else ()))))
+        return found
+
+    @staticmethod
+    def _outgoing(config_data: bytes, manifest_data: bytes, tags: tuple[str, ...], tars: LayerTars) -> Outgoing:
+        config = parse_config(config_data)
+        manifest = plain_manifest(manifest_data, config, config_data, tars.size)
+        return Outgoing(config=config, config_data=config_data, manifest=manifest, tags=tags)
+
+    def add_layer(
+        self, base: str, layer: Iterable[bytes], make_config: Callable[[dict[str, Any], str], bytes], name: str = ""
+    ) -> ImageRecord:
+        """A new image: `base` (an image, "" for none) with one more layer, given as a tar, plain or compressed.
+
+        `make_config` is given the base's config document and the layer's diff id. Raises NoSuchImage, ImageFault.
+        """
+        tags = (parse_reference(name).familiar,) if name else ()
+        with self._lock:
+            base_id = self._find(base) if base else ""
+            document = json.loads(self._catalog.documents(base_id)[0]) if base else {}
+            chains = self._catalog.config(base_id).chain_ids if base else ()
+        with _full_disk_said(), self._hold(chains), self._batch() as batch:
+            intake = batch.begin()
+            for chunk in layer:
+                intake.write(memoryview(chunk))
+            config_data = make_config(document, batch.diff_id(intake))
+            config = parse_config(config_data)
+            with self._hold(config.chain_ids):
+                size = batch.commit(config.diff_ids, config.chain_ids, config.diff_ids)
+                manifest = plain_manifest(b"", config, config_data, self._recipes.tar_bytes)
+                return self._add(manifest, config_data, size, tags=tags)
+
+    def push(
+        self, reference: str, auth: RegistryAuth | None = None, progress: Callable[[PullProgress], None] | None = None
+    ) -> Manifest:
+        """Send an image of that name to the registry of its name; what is there is not sent. Raises NoSuchImage, RegistryFault."""
+        wanted = parse_reference(reference)
+        self._policy.check(wanted.domain)
+        with self._lock:
+            image_id = self._find(wanted.familiar)
+            config_data, manifest_data = self._catalog.documents(image_id)
+            config, manifest = self._catalog.config(image_id), parse_manifest(manifest_data)
+        assert isinstance(manifest, Manifest)
+        with self._hold(config.chain_ids), Nursery() as nursery:
+            pushed = Push(
+                registry=WritableRegistry(wanted.domain, wanted.path, auth, insecure=self._policy.insecure),
+                tag=wanted.tag or "latest",
+                config=config,
+                config_data=config_data,
+                manifest=manifest,
+                tars=LayerTars(self._driver, self._recipes, nursery),
+                report=progress or _silent,
+            ).run()
+        with self._lock:
+            if self._catalog.stored(image_id) is not None:
+                self._catalog.name(image_id, digests=[f"{wanted.familiar_name}@{pushed.digest}"])
+        return pushed
+
+    def sign_in(self, domain: str, auth: RegistryAuth) -> None:
+        """Whether a registry takes these credentials; raises RegistryFault when it does not, or may not be asked."""
+        self._policy.check(domain)
+        Registry(domain, "", auth, insecure=self._policy.insecure).sign_in()
 
     def resolve(self, reference: str) -> ImageRecord:
         """Find an image by name[:tag], name@digest, id or a unique start of the id; raises NoSuchImage."""
@@ -218,7 +321,7 @@ class ImageStore:
         """The diff id of a layer that is here, by the digest it was transported with or its diff id."""
         with self._lock:
             diff_id = self._catalog.layer_diffs().get(digest, digest)
-        return diff_id if self._driver.find_diff(diff_id) is not None else None
+        return diff_id if self._driver.find_diff(diff_id) is not None and self._recipes.has(diff_id) else None
 
     def _add_archived(self, image: ArchivedImage, batch: Batch) -> LoadResult:
         chain_ids = image.config.chain_ids
@@ -253,19 +356,25 @@ class ImageStore:
         try:
             yield
         except BaseException:
-            with self._lock:
-                self._held -= Counter(chain_ids)
-                self._prune()
-            self._driver.empty_trash()
+            self._let_go(chain_ids)
             raise
         with self._lock:
             self._held -= Counter(chain_ids)
+
+    def _let_go(self, chain_ids: Collection[str]) -> None:
+        with self._lock:
+            self._held -= Counter(chain_ids)
+            self._prune()
+        self._driver.empty_trash()
 
     def _prune(self) -> builtins.list[str]:
         """Remove layers that no image, container, load or pull needs."""
         with self._lock:
             keep = {chain for image_id in self._catalog.ids() for chain in self._catalog.config(image_id).chain_ids}
-            return self._driver.prune_layers(keep | set(self._held))
+            gone = self._driver.prune_layers(keep | set(self._held))
+            used = {diff_id for image_id in self._catalog.ids() for diff_id in self._catalog.config(image_id).diff_ids}
+            self._recipes.prune(lambda diff_id: diff_id in used or self._driver.find_diff(diff_id) is not None)
+        return gone
 
 
 @contextmanager

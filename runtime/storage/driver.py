@@ -74,6 +74,36 @@ class RootPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiffPlan:
+    """Where to read what a container changed, as `runtime.images.pack` does it in a namespace of its own.
+
+    All paths but `store_root` are relative to it. `lowers` are the image's layers (topmost first), or its one ready root.
+    `changed` is overlay's upper folder, or without `overlay` the container's whole root, to be compared with the image's;
+    it may be missing when the container never ran. `image` is the ext4 file it lies in, to be mounted on `mountpoint`.
+    """
+
+    store_root: str
+    lowers: tuple[str, ...]
+    changed: str
+    overlay: bool = True
+    image: str | None = None
+    mountpoint: str | None = None
+    image_options: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready values; `from_json` is the inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> DiffPlan:
+        """Rebuild a plan from decoded JSON."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """An unpacked read-only layer. `size_bytes` is the sum of its files, `path` its absolute folder."""
 
@@ -120,6 +150,12 @@ class Driver(Protocol):
 
     def set_quota(self, container_id: str, size_bytes: int) -> bool:
         """Change the writable layer's size, up or down. True: live; False: not mounted, it holds from the next prepare on."""
+
+    def diff(self, container_id: str, chain_ids: Sequence[str]) -> DiffPlan:
+        """Where to read what the container changed of the image with these layers (lowest first), also before it ever ran.
+
+        Raises StorageFault. The plan holds until the container starts or ends.
+        """
 
     def usage(self, container_id: str) -> Usage:
         """What the writable layer takes on the host's disk."""

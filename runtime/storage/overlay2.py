@@ -17,7 +17,7 @@ from typing import Any
 
 from runtime.kernel.process import write_atomic
 from runtime.storage import ext4, trees
-from runtime.storage.driver import Draft, Layer, RootPlan, StorageFault, Usage
+from runtime.storage.driver import DiffPlan, Draft, Layer, RootPlan, StorageFault, Usage
 from runtime.storage.layers import Layers
 
 DEFAULT_MAX_DISK_BYTES = 64 << 30
@@ -84,6 +84,24 @@ class Overlay2:
         self._write_record(folder, record | {"size_bytes": size_bytes})
         loop = ext4.find_loop(image)
         return loop is not None and ext4.set_reserved(loop, clusters)
+
+    def diff(self, container_id: str, chain_ids: Sequence[str]) -> DiffPlan:
+        """See `Driver.diff`."""
+        lowers, place = self._lowers(chain_ids), f"c/{container_id}"
+        record = self._record(self._folder(container_id))
+        if record is None or not record["sized"]:
+            return DiffPlan(store_root=str(self._store), lowers=lowers, changed=f"{place}/u")
+        image = self._store / place / "disk.ext4"
+        if ext4.find_loop(image) is None:
+            ext4.check(image)
+        return DiffPlan(
+            store_root=str(self._store),
+            lowers=lowers,
+            changed=f"{place}/fs/u",
+            image=f"{place}/disk.ext4",
+            mountpoint=f"{place}/fs",
+            image_options=("discard",),
+        )
 
     def usage(self, container_id: str) -> Usage:
         """See `Driver.usage`: for a sized layer what its file takes; `statvfs` on the mounted root is exact."""

@@ -230,7 +230,49 @@ def image_for_another_machine() -> bytes:
 @refused("no image")
 def archive_without_an_image() -> bytes:
     """A tar of something else."""
-    return GOOD_LAYER
+    return tar.layer(tar.entry("notes/readme", b"hello"))
+
+
+@refused("entries, which is the limit")
+def nothing_but_the_top() -> bytes:
+    """Six megabytes of entries without a name, which tell nothing of what the archive is."""
+    return tar.layer(tar.folder("./") * 12_000)
+
+
+@refused("65535 is the greatest id")
+def root_file_system_with_great_ids() -> bytes:
+    """A root file system of a machine whose ids go further than a container's."""
+    return tar.layer(tar.folder("etc"), tar.entry("etc/file", b"x", uid_field=b"\x80\0\0\0\0\1\0\0"))
+
+
+@refused("checksum")
+def root_file_system_that_is_damaged() -> bytes:
+    """It begins well."""
+    return tar.folder("bin") + b"\1" * 1024
+
+
+@refused("more than 127 layers")
+def legacy_layers_in_a_ring() -> bytes:
+    """An archive of the oldest format whose layer is its own parent."""
+    layer_id = "a" * 64
+    document = json.dumps({"id": layer_id, "parent": layer_id}).encode()
+    return tar.layer(
+        tar.entry(f"{layer_id}/json", document), tar.entry("repositories", b'{"a":{"b":"%s"}}' % layer_id.encode())
+    )
+
+
+@refused("lacks")
+def legacy_layer_without_its_tar() -> bytes:
+    """A layer of the oldest format of which only the description is there."""
+    return tar.layer(tar.entry(f"{'b' * 64}/json", b"{}"))
+
+
+@refused("does not say what it unpacks to")
+def legacy_layer_that_is_compressed() -> bytes:
+    """Of the oldest format, whose layers have no digest."""
+    return tar.layer(
+        tar.entry(f"{'b' * 64}/json", b"{}"), tar.entry(f"{'b' * 64}/layer.tar", gzip.compress(GOOD_LAYER))
+    )
 
 
 @refused("checksum")

@@ -92,18 +92,6 @@ def hard_link_to_a_folder() -> bytes:
     return tar.layer(tar.folder("b"), tar.hard_link("a", "b"))
 
 
-@layer_refused("device node")
-def block_device() -> bytes:
-    """The host's disk."""
-    return tar.layer(tar.entry("dev/vda", kind=b"4"))
-
-
-@layer_refused("device node")
-def character_device() -> bytes:
-    """A character device 0/0, which overlay takes for a whiteout."""
-    return tar.layer(tar.entry("dev/mem", kind=b"3"))
-
-
 @layer_refused("65535 is the greatest id")
 def great_user_id() -> bytes:
     """An owner outside every container's range."""

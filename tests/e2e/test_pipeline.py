@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import re
 import subprocess
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -78,6 +80,17 @@ def test_a_crashing_image_fails_with_its_last_lines_and_the_old_release_serves(
     assert answer["status"] == 422
     assert "3" in json.dumps(answer)
     assert answer["last_log"]
+    assert platform.get(app, "/health")[0] == 200
+
+
+def test_a_root_file_system_runs_with_the_command_it_is_given(platform: Trial, app: str, demo_archive: Path) -> None:
+    with tarfile.open(demo_archive) as archive:
+        names = json.loads(archive.extractfile("manifest.json").read())[0]["Layers"]  # type: ignore[union-attr]
+        root = lzma.compress(archive.extractfile(names[0]).read(), preset=0)  # type: ignore[union-attr]
+    refused = json.loads(curl(platform, app, "-X", "POST", "-T", "-", body=root).stdout)
+    assert (refused["status"], refused["code"]) == (422, "no_command")
+    done = curl(platform, app, "-X", "POST", "-T", "-", body=root, wait="60&command=/app/serve")
+    assert done.returncode == 0, done.stdout
     assert platform.get(app, "/health")[0] == 200
 
 

@@ -7,19 +7,23 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, BinaryIO, cast
 
 from aiohttp import web
 
 from runtime.engine import imagejson
+from runtime.engine.api.archives import load_root
+from runtime.engine.api.bodies import Body
 from runtime.engine.api.call import Call, Handler, answer, nothing, stream
-from runtime.engine.errors import Invalid, Unsupported
+from runtime.engine.errors import Invalid
 from runtime.engine.fields import Fields
 from runtime.errors import RuntimeFault
+from runtime.images.format import Manifest
 from runtime.images.records import PullProgress, RegistryAuth
 
 DOCKER_IO = "docker.io/library/"
+HUB = ("index.docker.io", "registry-1.docker.io", "docker.io")
 PROGRESS_S = 0.1
 MAX_AUTH = 65_536
 
@@ -41,33 +45,10 @@ async def details(call: Call) -> web.StreamResponse:
 
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
-    return answer(imagejson.history(await asyncio.to_thread(call.engine.core.images.resolve, call.names["name"])))
-
-
-class Body(io.RawIOBase):
-    """A request's body as a file for a thread; each read fetches from the event loop what has arrived."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._content = request.content
-        self._loop = asyncio.get_running_loop()
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """io.RawIOBase."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """io.RawIOBase; 0 at the end of the body."""
-        if not self._rest:
-            data = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-            self._rest = memoryview(data)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    async def _next(self) -> bytes:
-        return await self._content.readany()
+    core = call.engine.core
+    image = await asyncio.to_thread(core.images.resolve, call.names["name"])
+    layers = [core.driver.layer(chain_id) for chain_id in image.chain_ids]
+    return answer(imagejson.history(image, [layer.size_bytes if layer else 0 for layer in layers]))
 
 
 async def load(call: Call) -> web.StreamResponse:
@@ -105,31 +86,77 @@ def registry_auth(header: str) -> RegistryAuth | None:
 async def pull(call: Call) -> web.StreamResponse:
     """POST /images/create?fromImage=: pull, with Docker's progress lines. A refusal before the first line has a status of its own."""
     if call.text("fromSrc"):
-        raise Unsupported("Import is not part of this engine yet.", "Load a docker save archive.")
+        return await load_root(call)
     name, tag = call.text("fromImage"), call.text("tag")
     if not name:
         raise Invalid("fromImage is missing.")
     reference = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}" if tag else name
     auth = registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+
+    def last(image: Any) -> list[dict[str, Any]]:
+        digest = {"status": f"Digest: {image.manifest_digest}"}
+        return [digest, {"status": f"Status: Downloaded newer image for {reference}"}]
+
+    return await _told(call, lambda progress: _pull(call, reference, auth, progress), last)
+
+
+async def _told(
+    call: Call, begin: Callable[[Progress], Coroutine[Any, Any, Any]], last: Callable[[Any], list[dict[str, Any]]]
+) -> web.StreamResponse:
+    """Docker's lines of a work's progress, and what it ends with."""
     progress = Progress()
-    work = call.engine.core.keep(_pull(call, reference, auth, progress), "pull")
+    work = call.engine.core.keep(begin(progress), "transfer of an image")
     first = await anext(progress, None)
     if first is None:
-        await work  # raises what it failed with
+        result = await work  # raises what it failed with
     response = await stream(call, "application/json")
     try:
         if first is not None:
             await response.write(_line(first))
         async for step in progress:
             await response.write(_line(step))
-        image = await work
-        await response.write(_line({"status": f"Digest: {image.manifest_digest}"}))
-        await response.write(_line({"status": f"Status: Downloaded newer image for {reference}"}))
+        result = await work
+        for line in last(result):
+            await response.write(_line(line))
     except RuntimeFault as fault:
         await response.write(_line({"errorDetail": {"message": str(fault)}, "error": str(fault)}))
     except ConnectionError:
         await asyncio.wait({work})
     return response
+
+
+async def push(call: Call) -> web.StreamResponse:
+    """POST /images/{name}/push: to the registry of its name, with Docker's progress lines."""
+    name, tag = call.names["name"], call.text("tag") or "latest"
+    reference = f"{name}:{tag}"
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth", ""))
+
+    def last(manifest: Manifest) -> list[dict[str, Any]]:
+        size = len(manifest.data)
+        aux = {"Tag": tag, "Digest": manifest.digest, "Size": size}
+        return [{"status": f"{tag}: digest: {manifest.digest} size: {size}"}, {"progressDetail": {}, "aux": aux}]
+
+    async def work(progress: Progress) -> Manifest:
+        core = call.engine.core
+        try:
+            manifest = await asyncio.to_thread(core.images.push, reference, auth, progress.step)
+            core.events.emit("image", "push", reference, {"name": reference})
+            return manifest
+        finally:
+            progress.end()
+
+    return await _told(call, work, last)
+
+
+async def sign_in(call: Call) -> web.StreamResponse:
+    """POST /auth: whether a registry takes a name and a password, as `docker login` asks."""
+    f = Fields(await call.json(), "The body")
+    auth = RegistryAuth(username=f.text("username", limit=1024), password=f.text("password", limit=MAX_AUTH))
+    address = f.text("serveraddress", limit=1024) or "docker.io"
+    domain = address.partition("://")[2] or address
+    domain = domain.partition("/")[0]
+    await asyncio.to_thread(call.engine.core.images.sign_in, "docker.io" if domain in HUB else domain, auth)
+    return answer({"Status": "Login Succeeded", "IdentityToken": ""})
 
 
 async def _pull(call: Call, reference: str, auth: RegistryAuth | None, progress: Progress) -> Any:
@@ -206,17 +233,12 @@ async def remove(call: Call) -> web.StreamResponse:
     return answer([*({"Untagged": n} for n in removed.untagged), *({"Deleted": d} for d in removed.deleted)])
 
 
-async def absent(call: Call) -> web.StreamResponse:
-    """What is not here yet."""
-    raise Unsupported("Saving, exporting and committing images is not part of this engine yet.")
-
-
 ROUTES: dict[str, Handler] = {
     "GET /images/json": listing,
     "POST /images/load": load,
     "POST /images/create": pull,
-    "GET /images/get": absent,
-    "POST /commit": absent,
+    "POST /auth": sign_in,
+    "POST /images/{name:path}/push": push,
     "GET /images/{name:path}/json": details,
     "GET /images/{name:path}/history": history,
     "POST /images/{name:path}/tag": tag,

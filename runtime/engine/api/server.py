@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from runtime.engine.api import containers, execs, images, moorage, networks, streams, system
+from runtime.engine.api import archives, containers, execs, images, moorage, networks, streams, system
 from runtime.engine.api.call import Call, Handler, nothing
 from runtime.engine.config import API_VERSION, MIN_API_VERSION, VERSION
 from runtime.engine.errors import EngineFault, Invalid, NotFound, NotModified, Unsupported
 from runtime.errors import RuntimeFault
+from runtime.images.faults import RegistryFault
 
 if TYPE_CHECKING:
     from runtime.engine.daemon import Engine
@@ -34,7 +35,6 @@ ABSENT = (
     "session",
     "grpc",
     "distribution",
-    "auth",
 )
 STATUS = {
     "NoSuchImage": 404,
@@ -58,6 +58,7 @@ ROUTES: Mapping[str, Handler] = {
     **streams.ROUTES,
     **execs.ROUTES,
     **images.ROUTES,
+    **archives.ROUTES,
     **networks.ROUTES,
     **moorage.ROUTES,
 }
@@ -155,6 +156,8 @@ class Api:
 def status_of(fault: RuntimeFault) -> int:
     """The HTTP status of a refusal."""
     if isinstance(fault, EngineFault):
+        return fault.status
+    if isinstance(fault, RegistryFault) and fault.status in {401, 403}:
         return fault.status
     return next((STATUS[kind.__name__] for kind in type(fault).__mro__ if kind.__name__ in STATUS), 500)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import threading
@@ -18,8 +19,9 @@ import pytest
 from portal.hosting.models import App
 from portal.images.models import Image
 from portal.plans.models import TeamQuota
-from portal.releases.models import Deployment
+from portal.releases.models import Deployment, Release
 from tests.conftest import People
+from tests.corpus import tar
 from tests.portal.host import HostDriver, HostThread
 from tests.portal.images import archives
 from tests.portal.images.serving import serving
@@ -283,3 +285,36 @@ def test_static_files_are_kept_for_ever_under_their_digest_only(url: str) -> Non
     assert httpx.get(f"{url}/static/0ld/css/app.css").headers["cache-control"] == "no-cache"
     for path in ("/static/x/../../manage.py", "/static/x/%2e%2e/%2e%2e/manage.py", "/static/x/none.css", "/static/"):
         assert httpx.get(url + path).status_code == 404
+
+
+def root_file_system() -> bytes:
+    """A root file system without a command, as `tar` makes it."""
+    return gzip.compress(tar.layer(tar.folder("./"), tar.folder("./bin"), tar.entry("./bin/app", b"#!", mode=0o755)))
+
+
+def test_a_root_file_system_runs_the_command_it_is_given_and_keeps_it(
+    url: str, app: App, token: str, judged: Callable[[dict[str, Any]], HostThread], tmp_path: Path
+) -> None:
+    file = tmp_path / "root.tar.gz"
+    file.write_bytes(root_file_system())
+    address = f"{url}/api/v1/apps/{app.slug}/deployments"
+    with judged(HEALTHY):
+        code, status, problem = curl(*auth(token), "-T", str(file), address)
+        assert (code, status, problem["code"]) == (22, 422, "no_command") and "?command=" in str(problem)
+        code, status, made = curl(
+            *auth(token), "-T", str(file), f"{address}?wait=30&command=/bin/app%20--port%20%22a%20b%22"
+        )
+        assert (code, status) == (0, 201), made
+        wanted = ["/bin/app", "--port", "a b"]
+        assert Release.objects.get(app=app).processes["web"]["command"] == wanted
+        image = Image.objects.get(team=app.team)
+        assert image.config["command"] == [] and len(image.config["layers"]) == 1
+        body = json.dumps({"image": image.digest}).encode()
+        again = (*auth(token), "-H", "Content-Type: application/json", "--data-binary", "@-", f"{address}?wait=30")
+        assert curl(*again, stdin=body)[1] == 201
+        assert Release.objects.get(app=app, number=2).processes["web"]["command"] == wanted
+        body = json.dumps({"image": image.digest, "command": ["/bin/other"]}).encode()
+        assert curl(*again, stdin=body)[1] == 201
+        assert Release.objects.get(app=app, number=3).processes["web"]["command"] == ["/bin/other"]
+        status, problem = curl(*again, stdin=json.dumps({"image": image.digest, "command": "x"}).encode())[1:]
+        assert status == 422 and "not a list of words" in problem["detail"]

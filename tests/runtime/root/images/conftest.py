@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from runtime.images.extract_layer import LayerLimits
+from runtime.images.extraction import Extraction, Unpacked
+from runtime.images.nursery import Nursery
+from runtime.images.packing import Packing
+from runtime.images.recipes import Recipes
 from runtime.images.store import ImageStore
 from runtime.storage.overlay2 import Overlay2
 
@@ -28,6 +32,38 @@ def store(state: Path, driver: Overlay2) -> Iterator[ImageStore]:
     )
     yield images
     images.close()
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Recipes:
+    """A folder of recipes."""
+    return Recipes(tmp_path / "recipes")
+
+
+def unpacked(layer: bytes, target: Path, recipes: Recipes) -> Unpacked:
+    """Unpack a layer into a new folder and keep its recipe."""
+    target.mkdir()
+    draft = recipes.draft()
+    try:
+        with Nursery() as nursery, Extraction(nursery, target, draft) as extraction:
+            extraction.write(layer)
+            found = extraction.finish()
+        recipes.keep(draft, found.diff_id)
+    finally:
+        draft.discard()
+    return found
+
+
+def packed(target: Path, recipes: Recipes, diff_id: str) -> bytes:
+    """The layer's tar, made again of its folder."""
+    with (
+        Nursery() as nursery,
+        recipes.opened(diff_id) as (recipe, spill),
+        Packing.layer(nursery, target, recipe, spill) as packing,
+    ):
+        data = b"".join(packing)
+    assert recipes.tar_bytes(diff_id) == len(data)
+    return data
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:

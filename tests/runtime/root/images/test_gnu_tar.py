@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.images.extraction import Extraction
 from runtime.images.format import digest_of
+from runtime.images.recipes import Recipes
+from tests.runtime.root.images.conftest import packed, unpacked
 
 pytestmark = pytest.mark.root
 
@@ -61,14 +62,14 @@ def seen(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("options", FORMATS, ids=lambda options: " ".join(options))
-def test_a_layer_of_gnu_tar_is_unpacked_as_it_was(source: Path, tmp_path: Path, options: list[str]) -> None:
+def test_a_layer_of_gnu_tar_is_unpacked_as_it_was(
+    source: Path, tmp_path: Path, recipes: Recipes, options: list[str]
+) -> None:
     layer = subprocess.run(["tar", "-C", source, *options, "-cf", "-", "."], capture_output=True, check=True).stdout
     target = tmp_path / "target"
-    target.mkdir()
-    with Extraction(target) as extraction:
-        extraction.write(layer)
-        unpacked = extraction.finish()
-    assert unpacked.diff_id == digest_of(layer)
+    found = unpacked(layer, target, recipes)
+    assert found.diff_id == digest_of(layer)
+    assert packed(target, recipes, found.diff_id) == layer
     assert seen(target) == seen(source)
     if "--sparse" in options:
         assert (target / "sparse").stat().st_blocks <= (source / "sparse").stat().st_blocks + 8

@@ -15,6 +15,7 @@ from runtime.errors import RuntimeFault
 from runtime.images.faults import NoSuchImage, RegistryFault
 from runtime.images.format import ImageFault
 from runtime.images.records import PullProgress, RegistryAuth
+from runtime.images.registry import RegistryPolicy
 from runtime.images.store import ImageStore
 from runtime.storage.overlay2 import Overlay2
 from tests.corpus import tar
@@ -183,14 +184,54 @@ def test_a_lying_registry_is_refused_and_leaves_nothing(
     unchanged()
 
 
-def test_a_broken_connection_is_said(
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_pull_goes_on_where_the_connection_broke(
+    registry: RegistryServer, store: ImageStore, knows_ranges: bool
+) -> None:
+    registry.add_image(PACKED[:1], DIFF_IDS[:1])
+    registry.cuts, registry.knows_ranges = 2, knows_ranges
+    assert store.pull(f"{registry.address}/team/app").diff_ids == tuple(DIFF_IDS[:1])
+    half = len(PACKED[0]) // 2
+    again = half + (len(PACKED[0]) - half) // 2 if knows_ranges else half
+    assert registry.ranges == [f"bytes={half}-", f"bytes={again}-"][: len(registry.ranges)]
+    assert len(registry.ranges) == 2
+
+
+def test_a_connection_that_breaks_each_time_is_said(
     registry: RegistryServer, store: ImageStore, unchanged: Callable[[], None]
 ) -> None:
     digest = registry.add_image(PACKED, DIFF_IDS)
-    registry.cut_blobs = True
-    with pytest.raises((RegistryFault, ImageFault), match=r"ends \d+ bytes early"):
+    registry.cuts, registry.knows_ranges = 10**6, False
+    with pytest.raises(RegistryFault, match=r"ends \d+ bytes early"):
         store.pull(f"{registry.address}/team/app@{digest}")
     unchanged()
+
+
+def test_only_registries_that_were_allowed_are_asked() -> None:
+    policy = RegistryPolicy(allowed=frozenset({"good.example:5000"}), insecure=frozenset({"plain.example"}))
+    for domain in ("127.0.0.1:5000", "localhost", "portal.localhost:8080", "good.example:5000", "plain.example"):
+        policy.check(domain)
+    for domain in ("good.example", "docker.io", "127.0.0.1.example", "*"):
+        with pytest.raises(RegistryFault, match="--registry") as caught:
+            policy.check(domain)
+        assert caught.value.status == 403
+    RegistryPolicy(allowed=frozenset({"*"})).check("docker.io")
+
+
+def test_a_strange_registry_is_not_even_looked_up(store: ImageStore) -> None:
+    with pytest.raises(RegistryFault, match=r"does not talk to the registry docker\.io"):
+        store.pull("alpine")
+    with pytest.raises(RegistryFault, match="does not talk to"):
+        store.sign_in("registry.example", RegistryAuth(username="a", password="b"))
+
+
+@pytest.mark.parametrize("kind", ["bearer", "basic"])
+def test_a_sign_in_is_tried_at_the_registry(registry: RegistryServer, store: ImageStore, kind: str) -> None:
+    registry.auth = kind
+    store.sign_in(registry.address, RegistryAuth(username=USER, password=PASSWORD))
+    with pytest.raises(RegistryFault, match="sign-in") as caught:
+        store.sign_in(registry.address, RegistryAuth(username=USER, password="wrong"))
+    assert caught.value.status == 401
 
 
 def test_a_layer_that_unpacks_to_another_is_refused(

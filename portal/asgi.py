@@ -19,8 +19,9 @@ from django.urls import get_resolver  # noqa: E402
 from portal import hints  # noqa: E402
 from portal.django_asgi import DjangoApp  # noqa: E402
 from portal.hosting.access import get_app  # noqa: E402
-from portal.images.asgi import UploadsApp, registry_app  # noqa: E402
+from portal.images.asgi import RegistryApp, UploadsApp  # noqa: E402
 from portal.releases.deploy_asgi import deploy_app  # noqa: E402
+from portal.releases.pushed import deploy_pushed  # noqa: E402
 from portal.static_tree import StaticFiles  # noqa: E402
 from portal.telemetry.routing import websocket_urlpatterns  # noqa: E402
 
@@ -30,6 +31,7 @@ _static = StaticFiles(settings.STATIC_ROOT, settings.STATIC_DIGEST)
 _websockets = URLRouter(websocket_urlpatterns)  # each socket checks its exact Origin and its right (telemetry.sockets)
 _django = DjangoApp()
 _uploads = UploadsApp(lambda actor, slug: get_app(actor, slug, "deploy"))
+_registry = RegistryApp(lambda actor, slug: get_app(actor, slug, "deploy"), deploy_pushed)
 # Resolved and loaded now, before gunicorn forks: the first request or hint would pay for it, in each process anew.
 _ = get_resolver().url_patterns
 hints.prepare()
@@ -40,7 +42,7 @@ def _choose(scope: dict[str, Any]) -> Any:
     if path.startswith("/static/"):
         return _static
     if path == "/v2" or path.startswith("/v2/"):
-        return registry_app
+        return _registry
     if path.startswith("/api/v1/uploads"):
         return _uploads
     if scope["method"] == "POST" and _DEPLOY.fullmatch(path):

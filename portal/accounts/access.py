@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from importlib import import_module
-from typing import Literal
+from typing import Any, Literal
 
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -133,8 +133,21 @@ def digest_of(secret: str) -> str:
 
 def actor_of_token(secret: str, door: Door = "api") -> Actor:
     """The actor behind a Bearer token; raises Unauthenticated when it is unknown, expired or its user inactive."""
-    rows = ApiToken.objects.select_related("membership__user")
-    token = rows.filter(digest=digest_of(secret)).first()
+    return _actor_of_row(door, digest=digest_of(secret))
+
+
+def actor_of_token_key(key: int, door: Door) -> Actor:
+    """The same by the token's row: what a short token that was given for it stands for, while it is there."""
+    return _actor_of_row(door, pk=key)
+
+
+def token_key(secret: str) -> int | None:
+    """The row of a token."""
+    return ApiToken.objects.filter(digest=digest_of(secret)).values_list("pk", flat=True).first()
+
+
+def _actor_of_row(door: Door, **which: Any) -> Actor:
+    token = ApiToken.objects.select_related("membership__user").filter(**which).first()
     now = timezone.now()
     if token is None or not token.membership.user.is_active:
         raise Unauthenticated("This token is not known.", "Make one on your profile page or with `manage.py token`.")

@@ -18,6 +18,8 @@ class App(models.Model):
     no_new_privs = models.BooleanField(default=True)
     health_path = models.CharField(max_length=255, blank=True)  # empty: TCP, unless the image has an HTTP check
     port = models.PositiveIntegerField(null=True, blank=True)  # empty: from the image, else 8080
+    deploy_on_push = models.BooleanField(default=False)
+    follow_tag = models.CharField(max_length=128, default="latest")  # a push of this tag deploys, with deploy_on_push
     restart_generation = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     deleting_at = models.DateTimeField(null=True, blank=True)

@@ -14,7 +14,7 @@ from portal.accounts.actor import Actor
 from portal.accounts.models import Team
 from portal.audit.actions import record
 from portal.errors import PortalError
-from portal.images import quota, uploads
+from portal.images import quota, tags, uploads
 from portal.images.collect import lock_blobs
 from portal.images.faults import ImageRefused, OffsetConflict
 from portal.images.ingest import Ingest, Prepared, TooLarge, config_json
@@ -140,7 +140,7 @@ def _check_quota(team: Team, prepared: Prepared) -> None:
 
 
 def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Image:
-    keys = _held_blobs(prepared.sizes)
+    keys = held_blobs(prepared.sizes)
     manifest = prepared.image.manifest
     name = reference or (prepared.image.tags[0] if prepared.image.tags else "")
     image, fresh = Image.objects.update_or_create(
@@ -159,12 +159,13 @@ def _rows(actor: Actor, app: Target, prepared: Prepared, reference: str) -> Imag
     )
     if fresh:
         image.blobs.set(keys)
+    tags.name_archive(image, name)
     details = {"digest": manifest.digest, "size_bytes": prepared.size_bytes, "reference": name[:255]}
     record(actor, "upload", "image", repository_of(app), team=app.team.slug, **details)
     return image
 
 
-def _held_blobs(sizes: Mapping[str, int]) -> list[int]:
+def held_blobs(sizes: Mapping[str, int]) -> list[int]:
     """Keys of the rows of all these blobs, made where they are missing and held against `collect`, which may just delete one."""
     rows = [Blob(digest=digest, size_bytes=size) for digest, size in sorted(sizes.items())]
     while True:

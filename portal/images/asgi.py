@@ -36,10 +36,10 @@ from portal.images.asgi_http import (
 from portal.images.faults import UploadBusy
 from portal.images.ingest import refusals
 from portal.images.models import Image, Upload
-from portal.images.registry_asgi import registry_app
+from portal.images.registry_asgi import RegistryApp
 from portal.images.target import Target
 
-__all__ = ["UploadsApp", "image_json", "registry_app"]
+__all__ = ["RegistryApp", "UploadsApp", "image_json"]
 
 PREFIX = "/api/v1/uploads"
 VERSION = "1.0.0"

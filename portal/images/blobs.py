@@ -163,8 +163,8 @@ class Blobs(Protocol):
     def read(self, digest: str) -> bytes:
         """The whole blob (manifests and configs); raises BlobMissing."""
 
-    def writer(self, *, hashed_elsewhere: bool = False) -> BlobWriter:
-        """Begin a blob."""
+    def writer(self, *, hashed_elsewhere: bool = False, whole: Path | None = None) -> BlobWriter:
+        """Begin a blob, or take over a file that has it."""
 
     def add(self, data: bytes) -> StoredBlob:
         """Store a small blob at once."""
@@ -266,9 +266,9 @@ class BlobStore:
         with self.open(digest) as file:
             return file.read()
 
-    def writer(self, *, hashed_elsewhere: bool = False) -> BlobWriter:
-        """Begin a blob."""
-        return BlobWriter(self, hashed_elsewhere=hashed_elsewhere)
+    def writer(self, *, hashed_elsewhere: bool = False, whole: Path | None = None) -> BlobWriter:
+        """See `Blobs`."""
+        return BlobWriter(self, hashed_elsewhere=hashed_elsewhere, whole=whole)
 
     def add(self, data: bytes) -> StoredBlob:
         """Store a small blob at once."""

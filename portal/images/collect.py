@@ -21,7 +21,7 @@ from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet
 from django.utils import timezone
 
 from portal.config import config
-from portal.images.models import Blob, BlobClaim, Image
+from portal.images.models import Blob, BlobClaim, Image, Tag
 from portal.images.store import blob_store
 
 GRACE_S = 3600.0
@@ -89,8 +89,14 @@ def lock_blobs(digests: Iterable[str]) -> list[int]:
 
 
 def unused_images() -> QuerySet[Image]:
-    """Images that no release has: what was never deployed, and what is left of deleted apps and old releases."""
-    return Image.objects.filter(releases=None)
+    """Images that no release has: what was never deployed, and what is left of deleted apps and old releases.
+
+    What was pushed under a tag is wanted, and with it what an index lists and what is about another manifest that is here.
+    """
+    tagged = Exists(Tag.objects.filter(image=OuterRef("pk"), pushed=True))
+    listed = Exists(Image.parts.through.objects.filter(to_image_id=OuterRef("pk")))
+    about = Exists(Image.objects.filter(repository=OuterRef("repository"), digest=OuterRef("subject")))
+    return Image.objects.filter(~tagged, ~listed, ~about, releases=None)
 
 
 def drop_unused_images(kept: dt.timedelta = UNUSED_KEPT) -> int:
@@ -104,7 +110,7 @@ def _drop_image(key: int, over: Q) -> bool:
     """Forget one image unless a release has it, also one that is being made in this moment; whether it went."""
     with contextlib.suppress(ProtectedError, IntegrityError), transaction.atomic():
         image = Image.objects.select_for_update(of=("self",)).filter(over, pk=key).first()
-        if image is not None:
+        if image is not None and unused_images().filter(pk=key).exists():  # else it was tagged meanwhile
             image.delete()  # asks for releases after the lock was taken
             return True
     return False

@@ -133,9 +133,9 @@ class ObjectStore:
         with self.open(digest) as file:
             return file.read()
 
-    def writer(self, *, hashed_elsewhere: bool = False) -> BlobWriter:
+    def writer(self, *, hashed_elsewhere: bool = False, whole: Path | None = None) -> BlobWriter:
         """See `Blobs`."""
-        return BlobWriter(self, hashed_elsewhere=hashed_elsewhere)
+        return BlobWriter(self, hashed_elsewhere=hashed_elsewhere, whole=whole)
 
     def add(self, data: bytes) -> StoredBlob:
         """See `Blobs`."""

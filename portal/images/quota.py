@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from portal.accounts.models import Team
 from portal.images.faults import ImageOverQuota, shown
-from portal.images.models import Blob, BlobClaim, Image, Upload
+from portal.images.models import Blob, BlobClaim, BlobUpload, Image, Upload
 from portal.images.target import Target
 from portal.plans.models import TeamQuota
 
@@ -27,12 +27,17 @@ def used_bytes(team: Team) -> int:
     return int(blobs_of_team(team).aggregate(sum=Sum("size_bytes"))["sum"] or 0)
 
 
-def promised_bytes(team: Team, *, but: Upload | None = None) -> int:
-    """Bytes that uploads under way may still bring."""
+def promised_bytes(team: Team, *, but: Upload | BlobUpload | None = None) -> int:
+    """Bytes that uploads and pushes under way may still bring."""
     open_uploads = Upload.objects.filter(team=team, image=None, error="", expires_at__gt=timezone.now())
-    if but is not None:
-        open_uploads = open_uploads.exclude(pk=but.pk)
-    return int(open_uploads.aggregate(sum=Sum("size_bytes"))["sum"] or 0)
+    pushes = BlobUpload.objects.filter(team=team, expires_at__gt=timezone.now())
+    if but is not None:  # both are named by a random UUID
+        open_uploads, pushes = open_uploads.exclude(pk=but.pk), pushes.exclude(pk=but.pk)
+    sums = (
+        open_uploads.aggregate(sum=Sum("size_bytes"))["sum"],
+        pushes.aggregate(sum=Sum("reserved_bytes"))["sum"],
+    )
+    return sum(int(found or 0) for found in sums)
 
 
 def quota_bytes(team: Team, *, lock: bool = False) -> int:

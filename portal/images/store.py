@@ -28,3 +28,10 @@ def uploads_dir() -> Path:
     folder = config().portal_dir / "uploads"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def pushes_dir() -> Path:
+    """`<state>/portal/pushes`: one file for each blob that is being pushed, beside the store, so that it need not be copied."""
+    folder = config().portal_dir / "pushes"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

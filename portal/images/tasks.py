@@ -6,13 +6,13 @@ from celery import shared_task
 
 from portal.accounts.actor import SYSTEM
 from portal.audit.actions import record
-from portal.images import collect, uploads
+from portal.images import collect, pushing, uploads
 
 
 @shared_task(name="images.sweep_uploads")
 def sweep_uploads() -> int:
-    """Every ten minutes: expired uploads."""
-    return uploads.sweep()
+    """Every ten minutes: uploads and pushes that were given up."""
+    return uploads.sweep() + pushing.sweep()
 
 
 @shared_task(name="images.collect")

@@ -11,6 +11,8 @@ from portal.accounts.actor import SYSTEM
 from portal.audit.actions import record
 from portal.fleet.models import Host
 from portal.hosting.models import App
+from portal.images.models import Tag
+from portal.images.target import repository_of
 from portal.releases.models import Deployment, DeploymentState, Instance, Release
 from portal.releases.rollout import ACTIVE
 
@@ -31,12 +33,13 @@ def settle(host: Host | None = None) -> None:
 
 @transaction.atomic
 def _delete(app: App) -> None:
-    """Rows in the order their protected references allow. Images stay with the team."""
+    """Rows in the order their protected references allow. Images stay with the team, but their tags keep them no longer."""
     locked = App.objects.select_for_update().filter(pk=app.pk).first()
     if locked is None or Instance.objects.filter(app=app).exists():
         return
     Deployment.objects.filter(app=app).delete()
     Release.objects.filter(app=app).delete()
+    Tag.objects.filter(repository=repository_of(app)).delete()
     record(SYSTEM, "deleted", "app", app.slug, team=app.team.slug)
     app_id = app.pk
     locked.delete()

@@ -18,6 +18,7 @@ from portal.errors import Conflict, Forbidden, Invalid
 from portal.hosting.environment import check_changes, check_whole, read_environment
 from portal.hosting.models import App, EnvVar, Process
 from portal.hosting.usage import plan_sums, reserved_by
+from portal.images.tags import LATEST, is_tag
 from portal.plans.actions import default_plan, lock_quota, take
 from portal.plans.models import Plan
 
@@ -26,7 +27,7 @@ admin api app apps auth dashboard git internal localhost login mail moorage port
 system v2 www
 """
 RESERVED_NAMES = frozenset(_RESERVED.split())
-_SETTINGS = frozenset({"port", "health_path", "no_new_privs"})
+_SETTINGS = frozenset({"port", "health_path", "no_new_privs", "deploy_on_push", "follow_tag"})
 
 
 def check_app_name(slug: str) -> str:
@@ -46,11 +47,16 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise Invalid(f"port is {port!r}: give a number from 1 to 65535.")
     if not isinstance(path, str) or (path and (not path.startswith("/") or len(path) > 255 or not path.isprintable())):
         raise Invalid(f"health_path is {path!r}: give a path that begins with / or nothing.")
+    tag = settings.get("follow_tag", LATEST)
+    if not isinstance(tag, str) or not is_tag(tag):
+        raise Invalid(
+            f"follow_tag is {tag!r}: give a tag of letters, digits, dots, hyphens and underscores, such as latest."
+        )
 
 
 @transaction.atomic
 def create_app(actor: Actor, team: Team, *, slug: str, plan: Plan | None = None, **settings: Any) -> App:
-    """Add an app with one `web` process; `settings`: port, health_path, no_new_privs.
+    """Add an app with one `web` process; `settings`: port, health_path, no_new_privs, deploy_on_push, follow_tag.
 
     Raises Invalid for a bad name or setting, Conflict for a name in use, OverQuota with the figures.
     """
@@ -78,7 +84,7 @@ def create_app(actor: Actor, team: Team, *, slug: str, plan: Plan | None = None,
 
 @transaction.atomic
 def update_app(actor: Actor, app: App, **settings: Any) -> App:
-    """Change port, health_path or no_new_privs: they count from the next release on."""
+    """Change port, health_path or no_new_privs, which count from the next release on, or which pushes deploy."""
     require(actor, "write", app.team, missing=f"There is no app {app.slug!r}.")
     _check_settings(settings)
     for name, value in settings.items():

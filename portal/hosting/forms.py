@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 
 from portal.hosting.models import App
+from portal.images.tags import is_tag
 from portal.plans.models import Plan
 
 _NAME = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
@@ -75,6 +76,31 @@ class SettingsForm(forms.Form):
     def of(cls, app: App, data: Any = None) -> SettingsForm:
         """The form over an app."""
         return cls(data, initial={"port": app.port, "health_path": app.health_path})
+
+
+class PushForm(forms.Form):
+    """Which pushes deploy."""
+
+    deploy_on_push = forms.BooleanField(label="Deploy what is pushed", required=False)
+    follow_tag = forms.CharField(
+        label="Tag", max_length=128, widget=forms.TextInput(attrs={"spellcheck": "false", "autocapitalize": "none"}),
+        help_text="A push of this tag starts a deployment; other tags are kept and wait.",
+        error_messages={"required": "Name the tag to follow, such as latest."},
+    )  # fmt: skip
+
+    def clean_follow_tag(self) -> str:
+        """A tag."""
+        tag = str(self.cleaned_data["follow_tag"]).strip()
+        if not is_tag(tag):
+            raise forms.ValidationError(
+                "A tag has letters, digits, dots, hyphens and underscores, and begins with none of - and dot."
+            )
+        return tag
+
+    @classmethod
+    def of(cls, app: App, data: Any = None) -> PushForm:
+        """The form over an app."""
+        return cls(data, initial={"deploy_on_push": app.deploy_on_push, "follow_tag": app.follow_tag})
 
 
 class VariableForm(forms.Form):

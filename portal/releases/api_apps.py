@@ -41,15 +41,19 @@ class AppIn(Schema):
     port: int | None = None
     health_path: str = ""
     no_new_privs: bool = True
+    deploy_on_push: bool = False
+    follow_tag: str = "latest"
 
 
 class AppPatch(Schema):
-    """What to change. The plan counts at once, the rest from the next deployment on."""
+    """What to change. The plan and which pushes deploy count at once, the rest from the next deployment on."""
 
     plan: str | None = None
     port: int | None = None
     health_path: str | None = None
     no_new_privs: bool | None = None
+    deploy_on_push: bool | None = None
+    follow_tag: str | None = None
 
 
 class EnvOut(Schema):
@@ -97,7 +101,7 @@ def add_app(request: HttpRequest, body: AppIn) -> tuple[int, Any]:
     actor = acting(request)
     team = get_team(actor, body.team, "write") if body.team else only_team(actor)
     plan = get_plan(actor, body.plan) if body.plan else None
-    settings = {"port": body.port, "health_path": body.health_path, "no_new_privs": body.no_new_privs}
+    settings = body.dict(include={"port", "health_path", "no_new_privs", "deploy_on_push", "follow_tag"})
     return 201, _one(create_app(actor, team, slug=body.app, plan=plan, **settings))
 
 
@@ -109,7 +113,7 @@ def app_detail(request: HttpRequest, app: str) -> dict[str, Any]:
 
 @router.patch("/apps/{app}", response=AppOut, operation_id="update_app")
 def patch_app(request: HttpRequest, app: str, body: AppPatch) -> dict[str, Any]:
-    """Change plan, port, health path or no_new_privs."""
+    """Change plan, port, health path, no_new_privs, or which pushed tag deploys."""
     actor = acting(request)
     row = get_app(actor, app, "write")
     given = body.dict(exclude_unset=True)

@@ -17,7 +17,7 @@ from portal.hosting import actions as hosting
 from portal.hosting.access import get_app
 from portal.hosting.dotenv import parse_dotenv
 from portal.hosting.environment import MASK
-from portal.hosting.forms import SettingsForm, VariableForm
+from portal.hosting.forms import PushForm, SettingsForm, VariableForm
 from portal.hosting.models import App, Process
 from portal.plans.models import Plan
 from portal.releases import actions
@@ -89,10 +89,18 @@ def _redeploy(request: HttpRequest, actor: Actor, app: App, kind: str) -> bool:
 @login_required
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest, slug: str) -> HttpResponse:
-    """Plan, count, port, health, running, deletion. POST changes port and health; the rest has its own addresses."""
+    """Plan, count, port, health, pushes, running, deletion. POST changes port and health, or pushes; the rest has its own addresses."""
     actor = actor_of(request)
     app = get_app(actor, slug, "read" if request.method == "GET" else "write")
-    form = SettingsForm.of(app, request.POST or None)
+    pushes = request.POST.get("do") == "push"
+    push_form = PushForm.of(app, request.POST if pushes else None)
+    if pushes and push_form.is_valid():
+        with refused(push_form):
+            hosting.update_app(actor, app, **push_form.cleaned_data)
+        if push_form.is_valid():
+            messages.success(request, _said_of_pushes(app))
+            return redirect("releases:settings", slug)
+    form = SettingsForm.of(app, None if pushes else request.POST or None)
     if request.method == "POST" and form.is_valid():
         with refused(form):
             hosting.update_app(actor, app, **form.cleaned_data)
@@ -106,7 +114,13 @@ def settings(request: HttpRequest, slug: str) -> HttpResponse:
     count = sum(Process.objects.filter(app=app, name="web").values_list("count", flat=True)) or 1
     plans = list(Plan.objects.filter(retired_at=None))
     context = shown(request, app, "settings") | {
-        "form": form, "scale": ScaleForm(app=app, initial={"web": count}), "count": count,
+        "form": form, "push_form": push_form, "registry": request.get_host(), "scale": ScaleForm(app=app, initial={"web": count}), "count": count,
         "plans": plans if app.plan in plans else [app.plan, *plans],
     }  # fmt: skip
-    return render(request, "apps/settings.html", context, status=422 if form.errors else 200)
+    return render(request, "apps/settings.html", context, status=422 if form.errors or push_form.errors else 200)
+
+
+def _said_of_pushes(app: App) -> str:
+    if app.deploy_on_push:
+        return f"Saved; a push of {app.slug}:{app.follow_tag} is deployed from now on."
+    return "Saved; pushes are kept and wait to be deployed."

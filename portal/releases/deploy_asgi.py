@@ -32,7 +32,9 @@ from portal.images.asgi_http import (
     refuse,
     refuse_or_raise,
 )
+from portal.images.manifests import deployable
 from portal.images.models import Image
+from portal.images.registry import RegistryError
 from portal.images.target import repository_of
 from portal.releases import actions
 from portal.releases.making import checked_command, command_of
@@ -159,16 +161,22 @@ async def _json(receive: Incoming) -> dict[str, Any]:
 
 
 def find_image(app: App, name: str) -> Image:
-    """An image of the app by digest (12 digits do) or by the reference it came with; the newest of several."""
+    """An image of the app by digest (12 digits do), by tag or by the reference it came with; the newest of several.
+
+    Of an index it is the image for the hosts; raises Invalid with the reason for what does not run here.
+    """
+    rows = Image.objects.filter(repository=repository_of(app), team=app.team)
     digest = name if name.startswith("sha256:") else f"sha256:{name}"
-    by_digest = Q(digest__startswith=digest) if len(digest) >= len("sha256:") + 12 else Q()
-    rows = Image.objects.filter(by_digest | Q(reference=name), repository=repository_of(app), team=app.team)
-    if not by_digest:
-        rows = Image.objects.filter(reference=name, repository=repository_of(app), team=app.team)
-    image = rows.order_by("-created_at", "-pk").first()
+    asked = Q(reference=name) | Q(tags__name=name.removeprefix(f"{app.slug}:"))
+    if len(digest) >= len("sha256:") + 12:
+        asked |= Q(digest__startswith=digest)
+    image = rows.filter(asked).order_by("-created_at", "-pk").first()
     if image is None:
         raise NotFound(f"{app.slug} has no image {name[:80]!r}.", "Upload it first, or send the archive as the body.")
-    return image
+    try:
+        return deployable(image)
+    except RegistryError as error:
+        raise Invalid(f"{name[:80]} cannot be deployed: {error}") from None
 
 
 def _deployment_of_key(app: App, key: str) -> Deployment | None:

@@ -61,7 +61,8 @@ def image(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 
 
 def _images(app: App) -> Any:
-    return Image.objects.filter(team=app.team, repository=f"{app.team.slug}/{app.slug}").order_by("-created_at")
+    rows = Image.objects.filter(team=app.team, repository=f"{app.team.slug}/{app.slug}", kind="image")
+    return rows.order_by("-created_at")
 
 
 def _card(app: App, image: Image) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from portal import figures
 from portal.accounts.models import Team
-from portal.images.collect import UNUSED_KEPT, unneeded
-from portal.images.models import Blob, BlobClaim, Image
+from portal.images.collect import UNUSED_KEPT, unneeded, unused_images
+from portal.images.models import Blob, BlobClaim, Image, Tag
 from portal.images.quota import promised_bytes, quota_bytes, used_bytes
 from portal.releases.models import Deployment, DeploymentState, Instance, Release
 
@@ -67,7 +67,8 @@ def holdings(team: Team) -> Holdings:
     """What the team's images take and why each stays."""
     images = list(Image.objects.filter(team=team).order_by("-created_at", "-pk"))
     own, why = _own_bytes(team), _reasons(team)
-    found = [_holding(image, own.get(image.pk, 0), why.get(image.pk)) for image in images]
+    pushed = _pushed(team)
+    found = [_holding(image, own.get(image.pk, 0), why.get(image.pk), pushed.get(image.pk, "")) for image in images]
     claims = BlobClaim.objects.filter(team=team, until__gt=timezone.now())
     claimed = Blob.objects.filter(pk__in=claims.values("blob_id")).exclude(images__team=team)
     return Holdings(
@@ -102,6 +103,27 @@ def _reasons(team: Team) -> dict[int, str]:
     return {key: sentence(rows, live) for key, rows in by_image.items()}
 
 
+def _pushed(team: Team) -> dict[int, str]:
+    """Why images stay that no release has: see `collect.unused_images`."""
+    mine = Image.objects.filter(team=team)
+    stays = mine.exclude(pk__in=unused_images().filter(team=team).values("pk")).filter(releases=None)
+    tags: dict[int, list[str]] = defaultdict(list)
+    for key, name in Tag.objects.filter(image__team=team, pushed=True).order_by("name").values_list("image", "name"):
+        tags[key].append(name)
+    found = {}
+    for key, subject in stays.values_list("pk", "subject"):
+        if names := tags.get(key):
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            found[key] = (
+                f"It was pushed as {', '.join(names[:NAMED])}{more}; it stays until that tag is deleted or moves."
+            )
+        else:
+            found[key] = (
+                f"It is about {subject[:19]}, which is here." if subject else "An index that was pushed lists it."
+            )
+    return found
+
+
 def sentence(releases: list[Release], running: Iterable[int]) -> str:
     """Why an image stays that these releases, at least one, have."""
     now = [release for release in releases if release.pk in set(running)]
@@ -114,9 +136,11 @@ def sentence(releases: list[Release], running: Iterable[int]) -> str:
     return f"{word} {numbers}{more} of {app.slug} can be rolled back to; plan {app.plan.slug} keeps {app.plan.releases_kept}."
 
 
-def _holding(image: Image, own_bytes: int, why: str | None) -> Holding:
+def _holding(image: Image, own_bytes: int, why: str | None, pushed: str) -> Holding:
     if why is not None:
         return Holding(image, own_bytes, why, None)
+    if pushed:
+        return Holding(image, own_bytes, pushed, None)
     now, goes_at = timezone.now(), image.created_at + UNUSED_KEPT
     if goes_at <= now or image.deployed_at is not None:
         return Holding(image, own_bytes, "No release has it any more; it goes within the hour.", now)

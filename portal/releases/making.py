@@ -86,6 +86,8 @@ def make_release(actor: Actor, app: App, image: Image, note: str, command: Seque
     """The app's next release; `command` instead of the image's own. The caller holds the app's row. Raises Conflict, Invalid."""
     if image.team_id != app.team_id:
         raise Conflict(f"The image belongs to another team than {app.slug}.")
+    if image.kind != "image":
+        raise Conflict(f"It is an {image.kind} and cannot be deployed by itself.", "Deploy an image.")
     if not Image.objects.select_for_update(of=("self",), no_key=True).filter(pk=image.pk).exists():
         raise Conflict("The image was removed in this moment, as no release had it.", "Upload it again.")
     Image.objects.filter(pk=image.pk).update(deployed_at=timezone.now())

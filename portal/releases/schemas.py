@@ -40,6 +40,8 @@ class AppOut(Schema):
     port: int | None
     health_path: str
     no_new_privs: bool
+    deploy_on_push: bool
+    follow_tag: str
     created_at: dt.datetime
 
 
@@ -151,6 +153,8 @@ APP_FIELDS = (
     "port",
     "health_path",
     "no_new_privs",
+    "deploy_on_push",
+    "follow_tag",
     "created_at",
     "deleting_at",
     "team__slug",
@@ -201,6 +205,8 @@ def _app_body(
         "port": app.port,
         "health_path": app.health_path,
         "no_new_privs": app.no_new_privs,
+        "deploy_on_push": app.deploy_on_push,
+        "follow_tag": app.follow_tag,
         "created_at": app.created_at,
     }
 

@@ -219,7 +219,7 @@ def test_a_disk_that_cannot_hold_it_is_said_at_once(pusher: Pusher, people: Peop
     upload = BlobUpload.objects.get(pk=pusher.begin().rpartition("/")[2])
     from portal.images.faults import NoSpace
 
-    with pytest.raises(NoSpace, match="disk has .* left"):
+    with pytest.raises(NoSpace, match=r"disk has .* left"):
         pushing.reserve(upload, 1 << 39)
 
 

@@ -110,12 +110,25 @@ def test_a_changed_variable_is_deployed_when_asked(owner: Client, app: App) -> N
         ({"port": "70000"}, "Ports end at 65535."),
         ({"port": "http"}, "whole number"),
         ({"health_path": "health"}, "A path begins with a slash: /health"),
+        ({"do": "push", "follow_tag": "-x"}, "A tag has letters"),
+        ({"do": "push", "follow_tag": ""}, "Name the tag to follow"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_words(
     owner: Client, app: App, data: dict[str, str], words: str
 ) -> None:
     assert words in said(owner, "/apps/tide-api/settings", data)
+
+
+def test_a_pushed_tag_is_followed_when_it_is_switched_on(owner: Client, app: App) -> None:
+    data = {"do": "push", "deploy_on_push": "on", "follow_tag": "stable"}
+    page = owner.post("/apps/tide-api/settings", data, follow=True).content.decode()
+    assert "a push of tide-api:stable is deployed from now on" in page
+    app.refresh_from_db()
+    assert (app.deploy_on_push, app.follow_tag) == (True, "stable")
+    owner.post("/apps/tide-api/settings", {"do": "push", "follow_tag": "stable"})
+    app.refresh_from_db()
+    assert not app.deploy_on_push
 
 
 def test_scaling_beyond_the_plan_is_refused_with_both_figures(owner: Client, app: App) -> None:

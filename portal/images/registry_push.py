@@ -148,6 +148,7 @@ async def _receive(request: Request, found: BlobUpload, fd: int) -> int:
                 came = receiver.total_bytes - begin
                 raise RegistryError(400, "SIZE_INVALID", f"The chunk was announced with {length} bytes and has {came}.")
         except RegistryError:
+            await receiver.settle()
             receiver.take_back()
             raise
         finally:

@@ -17,6 +17,7 @@ from bench import (
     log_rows,
     oci_rows,
     platform_rows,
+    push_rows,
     scale_rows,
     store_rows,
 )
@@ -26,6 +27,7 @@ from scripts import trial
 # In this order: the first reads a platform at rest, the last leaves it with a thousand apps.
 ON_A_PLATFORM: dict[str, Callable[[trial.Trial, Path], Iterator[Row]]] = {
     "deploys": platform_rows.rows,
+    "push": push_rows.rows,
     "ingress": ingress_rows.rows,
     "log": log_rows.rows,
     "list": scale_rows.list_rows,

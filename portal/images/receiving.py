@@ -13,6 +13,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from portal.images import pushing
+from portal.images.asgi_http import ClientGone
 from portal.images.ingest import refusals
 from portal.images.models import BlobUpload
 from portal.threads import in_thread
@@ -53,17 +54,22 @@ class Receiver:
         """Everything that comes; RegistryError, PortalError (413, 507) as soon as it is too much. `limit_bytes`: of the blob."""
         batch: list[bytes] = []
         size, coming = 0, self.total_bytes
-        async for chunk in chunks:
-            batch.append(chunk)
-            size += len(chunk)
-            coming += len(chunk)
-            if limit_bytes is not None and coming > limit_bytes:
-                raise pushing.too_long(limit_bytes - self.begin_bytes)
-            if coming > self._upload.reserved_bytes:
-                await in_thread(pushing.reserve_more, self._upload, coming)
-            if size >= BATCH_BYTES:
-                await self._put(batch)
-                batch, size = [], 0
+        try:
+            async for chunk in chunks:
+                coming += len(chunk)
+                if limit_bytes is not None and coming > limit_bytes:
+                    raise pushing.too_long(limit_bytes - self.begin_bytes)
+                if coming > self._upload.reserved_bytes:
+                    await in_thread(pushing.reserve_more, self._upload, coming)
+                batch.append(chunk)
+                size += len(chunk)
+                if size >= BATCH_BYTES:
+                    await self._put(batch)
+                    batch, size = [], 0
+        except ClientGone:  # all that came need not be sent again
+            await self._put(batch)
+            await self._done()
+            raise
         await self._put(batch)
         await self._done()
 

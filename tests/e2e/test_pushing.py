@@ -72,7 +72,7 @@ def test_an_upload_cut_in_half_sends_only_the_rest(platform: Trial, app: str) ->
         assert time.monotonic() < deadline
         time.sleep(0.02)
     have = int(request(platform, "GET", address).headers["Range"].removeprefix("0-")) + 1
-    assert half - (1 << 20) <= have <= half  # what was in buffers on the way may be lost, no more
+    assert half - (1 << 20) <= have <= half  # no more is lost than what was on its way
     rest = data[have:]
     chunk = request(platform, "PATCH", address, rest, Content_Range=f"{have}-{len(data) - 1}")
     assert chunk.status == 202

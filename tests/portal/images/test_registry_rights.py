@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from portal.accounts.actions import add_member
+from portal.accounts.actor import SYSTEM
 from portal.accounts.models import ApiToken
 from portal.hosting.models import App
 from portal.images.blobs import BlobStore
@@ -148,6 +150,8 @@ def test_a_push_needs_an_app_of_that_team(http: httpx.Client, people: People) ->
     assert [code(answer) for answer in told] == [(404, "NAME_UNKNOWN")] * 2
     assert told[0].text.replace("nothing", "…") == told[1].text.replace("theirs", "…")
     assert "Create it first" in told[0].text
+    add_member(SYSTEM, people.stranger.teams.get(), people.developer, "developer")
+    assert code(begin(http, developer, "acme/theirs")) == (404, "NAME_UNKNOWN")  # in both teams, but it is the other's
 
 
 def test_an_upload_is_its_owner_s_alone(http: httpx.Client, people: People) -> None:

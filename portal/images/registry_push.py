@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from portal.accounts.actor import Actor
 from portal.accounts.models import Team
 from portal.errors import PortalError
-from portal.images import grants, manifests, pushing
+from portal.images import grants, manifests, pushing, quota
 from portal.images.actions import in_pool
 from portal.images.asgi_http import Incoming, body
 from portal.images.grants import Caller
@@ -205,6 +205,7 @@ async def put_manifest(request: Request, load_app: LoadApp, pushed: Pushed) -> R
     tag = "" if ":" in call.reference else call.reference
     if not tag and document.digest != call.reference:
         raise RegistryError(400, "DIGEST_INVALID", f"The manifest has the digest {document.digest}.")
+    await in_thread(quota.check_plan, app, len(data) + sum(document.needs.values()))
     image, news = await in_pool(manifests.register, request.actor, request.team, call.repository, document, tag)
     headers = {
         "location": f"/v2/{call.repository}/manifests/{image.digest}",

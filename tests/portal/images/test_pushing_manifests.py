@@ -304,6 +304,16 @@ def test_a_manifest_over_the_quota_is_refused(pusher: Pusher, people: People) ->
     assert "may hold 100 bytes" in answer.text
 
 
+def test_an_image_that_the_plan_does_not_allow_is_refused(pusher: Pusher, app: App) -> None:
+    Plan.objects.filter(pk=app.plan_id).update(image_bytes=1000)
+    pusher.blob(bytes(2000))
+    config = config_of(bytes(2000))
+    pusher.blob(config)
+    answer = pusher.put("1.0", manifest_of(config, bytes(2000)))
+    assert code(answer) == (413, "DENIED")
+    assert "The plan of shop allows images of 1 kB" in answer.text
+
+
 def test_repositories_have_a_largest_number_of_tags(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "MAX_TAGS", 1)
     manifest, _ = pusher.image("1.0")

@@ -39,7 +39,8 @@ class Receiver:
         known = _hashes.pop(upload.pk, None)
         if self.total_bytes == 0:
             known = (0, hashlib.sha256())
-        self._hashed_bytes, self._hash = known or (-1, hashlib.sha256())
+        found: tuple[int, Any] = known or (-1, hashlib.sha256())
+        self._hashed_bytes, self._hash = found
         self._work: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Future[None] | None = None
         self._synced_bytes = self.total_bytes

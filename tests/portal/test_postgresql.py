@@ -18,6 +18,7 @@ ON_BOTH = [
     "tests/portal/plans/test_takers.py",
     "tests/portal/releases/test_deploying.py",
     "tests/portal/images/test_collecting.py",
+    "tests/portal/images/test_pushing_manifests.py",
 ]
 
 

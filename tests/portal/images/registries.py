@@ -103,7 +103,7 @@ class Pusher:
 
     def image(self, reference: str = "1.0", layer: bytes = b"layer", **run: Any) -> tuple[bytes, httpx.Response]:
         """Push a small image whole; its manifest and the answer."""
-        config = config_of(layer, **run)
+        config = config_of(layer, **{"Cmd": ["/app"], **run})
         self.blob(layer)
         self.blob(config)
         manifest = manifest_of(config, layer)

@@ -214,7 +214,7 @@ def artifact(pusher: Pusher, kind: str, subject: bytes, **annotations: str) -> h
 
 def test_artifacts_refer_to_a_subject_in_either_order(pusher: Pusher) -> None:
     layer = b"layer"
-    subject = manifest_of(config_of(layer), layer)
+    subject = manifest_of(config_of(layer, Cmd=["/app"]), layer)
     first = artifact(pusher, "test/signature", subject, key="one")
     assert (first.status_code, first.headers["oci-subject"]) == (201, digest_of(subject))
     assert pusher.image("1.0", layer)[0] == subject

@@ -32,7 +32,7 @@ def mount(plan: RootPlan, root_id: int) -> int:
         f"workdir={plan.work}",
         f"uidmapping={mapping}",
         f"gidmapping={mapping}",
-        "allow_other,default_permissions,xattr_permissions=2,suid,dev",
+        "allow_other,default_permissions,suid,dev,writeback=0",
         *(["ro"] if plan.readonly else []),
     ]
     target = str(Path(plan.upper).with_name(_TARGET))  # not above what it reads, or it would wait for itself

@@ -115,6 +115,7 @@ def _hold(plan: RootPlan, told: int, over: int) -> None:
         os.unshare(syscalls.CLONE_NEWNS)
         mounts.make_private()
         root, loop = rootfs.make_root(plan, userns, ID_BASE)
+        os.unshare(syscalls.CLONE_NEWNS)  # pivot_root moves whoever is in the namespace, a server of the root too
         mounts.attach_root(root)
         mounts.enter_root(root)
         os.setns(userns, 0)

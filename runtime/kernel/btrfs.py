@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import struct
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,7 +86,9 @@ def exclusive_bytes(subvolume: Path) -> int:
     """What a subvolume holds or is about to write and no other one shares; 0 when nobody counts."""
     with _opened(subvolume) as fd:
         info = _ioctl(fd, _FS_INFO, bytes(1024))
-    group = _SYSFS / str(uuid.UUID(bytes=info[16:32])) / "qgroups" / f"0_{subvolume_id(subvolume)}"
+    digits = info[16:32].hex()
+    name = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    group = _SYSFS / name / "qgroups" / f"0_{subvolume_id(subvolume)}"
     try:
         return sum(int((group / name).read_text()) for name in ("exclusive", "rsv_data"))
     except OSError as error:

@@ -86,26 +86,32 @@ def decide(wanted: str, before: str, here: Here) -> tuple[str, str, dict[str, st
     """
     on = f"the store is on {here.store_kind or 'an unknown file system'}"
     refused = {name: refusal(name, here) for name in ORDER}
-    passed_over = {name: why for name, why in refused.items() if why}
     works = [name for name in ORDER if not refused[name]]
-    retired = RETIRED.get(wanted, "")
-    if wanted and not retired:
-        why = refused.get(wanted) or refusal(wanted, here)
+    if wanted and wanted not in RETIRED:
+        why = refused[wanted] if wanted in refused else refusal(wanted, here)
         if why:
             raise StorageFault(f"The storage driver {wanted[:40]} cannot work here. {why}", _way_out(works))
-        return wanted, f"{wanted}: it was asked for, {on}", passed_over
+        return wanted, f"{wanted}: it was asked for, {on}", _before(wanted, refused)
     if not works:
         raise StorageFault(
             f"No storage driver works here. {refused['overlay2']} {refused['vfs']}",
             "Use a kernel with overlay and put the state directory on ext4, xfs or btrfs.",
         )
-    name = before if before in works and not retired else works[0]
-    if retired:
-        return name, f"{name}: {retired}; {name} is used in its place, {on}", passed_over | {wanted: f"{retired}."}
+    name = before if before in works else works[0]
+    passed_over = _before(name, refused)
+    for gone in (name for name in RETIRED if name == wanted or name in here.filesystems):
+        passed_over[gone] = f"{RETIRED[gone]}; {name} is used in its place."
+    if wanted:
+        return name, f"{name}: {RETIRED[wanted]}; {name} is used in its place, {on}", passed_over
     if name != works[0]:
         return name, f"{name}: the store was made with it, {on}", passed_over
     first = "the kernel has overlay" if name == "overlay2" else "it is the first that works here"
-    return name, f"{name}: {first}, {on}", {n: why for n, why in passed_over.items() if ORDER.index(n) < ORDER.index(name)}
+    return name, f"{name}: {first}, {on}", passed_over
+
+
+def _before(name: str, refused: Mapping[str, str]) -> dict[str, str]:
+    """Why those that come first were passed over."""
+    return {other: refused[other] for other in ORDER[: ORDER.index(name)] if refused[other]}
 
 
 def _way_out(works: list[str]) -> str:

@@ -87,7 +87,7 @@ class _Merge:
             os.mknod(name, info.st_mode, info.st_rdev, dir_fd=target)
         os.chown(name, info.st_uid, info.st_gid, dir_fd=target, follow_symlinks=False)
         if not stat.S_ISLNK(info.st_mode):
-            os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=target)  # noqa: PTH101  (nobody can have put a link there)
+            os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=target)
         _copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
         os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 

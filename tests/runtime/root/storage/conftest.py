@@ -83,7 +83,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = outcome.get_result()
     row = item.get_closest_marker("driver_row")
     column = getattr(item, "callspec", None) and item.callspec.params.get("kind")  # type: ignore[attr-defined]
-    if row is None or not column or report.when == "teardown" and report.passed:
+    if row is None or not column or (report.when == "teardown" and report.passed):
         return
     if report.when == "call" or report.failed:
         told = [text for name, text in item.user_properties if name == "finding"]

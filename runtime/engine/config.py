@@ -88,9 +88,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--storage-driver",
-        default=os.environ.get("MOORAGE_STORAGE_DRIVER", ""),
-        help="how layers and writable layers are kept, instead of the first that works here (docs/storage.md); "
-        "default $MOORAGE_STORAGE_DRIVER",
+        default="",
+        help="how layers and writable layers are kept, instead of the first that works here (docs/storage.md)",
     )
     p.add_argument("--debug", action="store_true", help="tracebacks in the log, slow callbacks named")
     p.add_argument("--version", action="version", version=f"moorage-engine {VERSION}")

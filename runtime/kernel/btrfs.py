@@ -78,7 +78,7 @@ def enable_quotas(folder: Path) -> None:
 def set_limit(subvolume: Path, exclusive_bytes: int) -> None:
     """What a subvolume may hold that no other one shares; NO_LIMIT takes the limit away."""
     group = subvolume_id(subvolume)
-    with _opened(subvolume) as fd:
+    with _opened(subvolume.parent) as fd:  # the call is charged to where it is made: a full one could never be helped
         _ioctl(fd, _QGROUP_LIMIT, _LIMIT.pack(group, _MAX_EXCL, 0, exclusive_bytes, 0, 0))
 
 

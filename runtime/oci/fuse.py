@@ -22,7 +22,9 @@ def mount(plan: RootPlan, root_id: int) -> int:
     """
     program = shutil.which(PROGRAM)
     if program is None:
-        raise SpecFault(f"{PROGRAM} is not installed.", "Install it, or start the engine with another --storage-driver.")
+        raise SpecFault(
+            f"{PROGRAM} is not installed.", "Install it, or start the engine with another --storage-driver."
+        )
     for folder in (plan.upper, plan.work):
         Path(folder).mkdir(mode=0o755, exist_ok=True)
     mapping = f"0:{root_id}:{_IDS}"

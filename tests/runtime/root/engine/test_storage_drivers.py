@@ -41,7 +41,9 @@ def test_the_driver_and_the_reason_are_shown(engine: Engine, driver: str) -> Non
 
 
 def test_a_container_runs_changes_its_image_and_goes(engine: Engine) -> None:
-    said = engine.docker("run", "--rm", "busybox", "sh", "-c", "echo new > /etc/secret; cat /etc/secret; id -u; ls /bin/sh")
+    said = engine.docker(
+        "run", "--rm", "busybox", "sh", "-c", "echo new > /etc/secret; cat /etc/secret; id -u; ls /bin/sh"
+    )
     assert said == "new\n0\n/bin/sh\n"
     assert engine.docker("run", "--rm", "busybox", "cat", "/etc/secret") == "not yours\n"
     with pytest.raises(AssertionError):

@@ -1,4 +1,4 @@
-"""Each test of the shared suite once for each driver, on the ground it needs; `MOORAGE_DRIVER_MATRIX` has the results printed."""
+"""Each test of the shared suite once for each driver, on the ground it needs; `DRIVER_MATRIX` has the results printed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from runtime.storage.driver import Driver
 from tests.runtime.root.storage import grounds, images
 
 PREFIX = "driver-matrix: "
-_results: dict[str, dict[str, str]] = {}
-_asked = os.environ.get("MOORAGE_DRIVER_MATRIX", "")
+_results: dict[str, dict[str, list[str]]] = {}
+_asked = os.environ.get("DRIVER_MATRIX", "")
 
 
 @pytest.fixture(scope="session")
@@ -86,12 +86,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if row is None or not column or (report.when == "teardown" and report.passed):
         return
     if report.when == "call" or report.failed:
-        told = [text for name, text in item.user_properties if name == "finding"]
-        words = "; ".join(["yes", *told] if not told or not told[0].startswith("no") else told)
-        _results.setdefault(row.args[0], {})[column] = words if report.passed else "FAILED"
+        told = [text for name, text in item.user_properties if name == "finding"] if report.passed else ["FAILED"]
+        cells = _results.setdefault(row.args[0], {}).setdefault(column, [])
+        cells += [text for text in told if text not in cells]
+
+
+def words(found: list[str]) -> str:
+    """What a cell says of all tests of its row."""
+    if "FAILED" in found:
+        return "FAILED"
+    return "; ".join(found if found and found[0].startswith("no: ") else ["yes", *found])
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line for scripts/driver_matrix.py."""
     if _asked and _results:
-        terminalreporter.write_line(PREFIX + json.dumps(_results))
+        said = {row: {column: words(found) for column, found in cells.items()} for row, cells in _results.items()}
+        terminalreporter.write_line(PREFIX + json.dumps(said))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest
 
 from runtime.storage import trees
 from runtime.storage.driver import Driver
+from runtime.storage.fuse_overlayfs import PROGRAM
+from tests.runtime.root.images.mounting import eventually
 from tests.runtime.root.storage import grounds, images
 
 PREFIX = "driver-matrix: "
@@ -49,9 +51,20 @@ def store(kind: str, ground_of: Callable[[str], Path]) -> Iterator[Path]:
     base = ground_of(kind)
     store = base / f"store-{os.urandom(4).hex()}"
     yield store
-    grounds.GROUNDS[kind].close(store)
+    eventually(lambda: not servers(store))
     trees.discard(store, base / "trash")
     assert list((base / "trash").iterdir()) == []
+
+
+def servers(store: Path) -> list[int]:
+    """Processes that serve roots of this store."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "comm").read_text().strip() == PROGRAM:
+                opened = [str(file.readlink()) for file in (process / "fd").iterdir()]
+                found += [int(process.name)] * any(path.startswith(str(store)) for path in opened)
+    return found
 
 
 @pytest.fixture

@@ -25,13 +25,11 @@ MAX_DISK = 1024 * MB
 
 @dataclass(frozen=True)
 class Ground:
-    """`where` is the line below the driver's name in the matrix; `close` ends what a store keeps open."""
+    """How a driver's stores are made, and where."""
 
     kind: Callable[..., Driver]
     make: Callable[[], AbstractContextManager[Path]]
-    where: str
     marks: tuple[pytest.MarkDecorator, ...] = ()
-    close: Callable[[Path], None] = lambda store: None
 
     def driver(self, store: Path) -> Driver:
         """The driver on a store."""
@@ -62,8 +60,8 @@ def in_file(make: str, *options: str, mount: str = "loop") -> Iterator[Path]:
 
 
 GROUNDS = {
-    "overlay2": Ground(Overlay2, folder, "ext4"),
-    "btrfs": Ground(Btrfs, lambda: in_file("mkfs.btrfs", "-q"), "btrfs in a file"),
-    "fuse-overlayfs": Ground(FuseOverlayfs, folder, "ext4"),
-    "vfs": Ground(Vfs, folder, "ext4"),
+    "overlay2": Ground(Overlay2, folder),
+    "btrfs": Ground(Btrfs, lambda: in_file("mkfs.btrfs", "-q")),
+    "fuse-overlayfs": Ground(FuseOverlayfs, folder),
+    "vfs": Ground(Vfs, folder),
 }

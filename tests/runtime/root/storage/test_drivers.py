@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.images.packing import Packing
+from runtime.images.packing import read_container
 from runtime.kernel import btrfs
 from runtime.storage.driver import Driver, StorageFault
 from tests.runtime.root.images.mounting import mounts_below
@@ -304,8 +304,7 @@ def test_a_size_above_the_greatest_is_refused(driver: Driver) -> None:
 
 def changed_paths(driver: Driver, name: str, chains: list[str]) -> dict[str, int]:
     """What the engine's reader finds, as `docker diff` would show it."""
-    with Packing.container(driver.diff(name, chains), "changes") as packing:
-        lines = b"".join(packing).splitlines()
+    lines = b"".join(read_container(driver.diff(name, chains), "changes")).splitlines()
     return {path: kind for kind, path in map(json.loads, lines)}
 
 
@@ -338,8 +337,7 @@ def test_what_was_changed_is_found_and_committed(driver: Driver, chains: list[st
 def commit(driver: Driver, name: str, chains: list[str], chain_id: str) -> None:
     """A layer of what a container changed, as the engine's reader writes it."""
     draft = driver.new_layer()
-    with Packing.container(driver.diff(name, chains), "diff") as packing:
-        data = b"".join(packing)
+    data = b"".join(read_container(driver.diff(name, chains), "diff"))
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             path = draft.path / member.name

@@ -72,7 +72,9 @@ class Engine:
         store = config.home / "store"
         choice = await asyncio.to_thread(choose, store, wanted=config.storage_driver, max_disk_bytes=config.max_disk)
         log.info("storage driver %s", choice.reason)
-        images = await asyncio.to_thread(ImageStore, config.home / "images", choice.driver, registries=config.registries)
+        images = await asyncio.to_thread(
+            ImageStore, config.home / "images", choice.driver, registries=config.registries
+        )
         launcher = LauncherClient(log_file=config.home / "launcher.log", mark=orphans.mark(config.short))
         await launcher.start()
         groups = cgroups.detect()

@@ -11,7 +11,6 @@ from tests.runtime.root.engine.conftest import Engine, eventually, running
 from tests.runtime.root.engine.test_limits import limit_events
 from tests.runtime.root.storage import grounds
 
-pytestmark = pytest.mark.vm
 MB = 1 << 20
 
 

@@ -59,9 +59,10 @@ def in_file(make: str, *options: str, mount: str = "loop") -> Iterator[Path]:
             subprocess.run(["umount", str(point)], check=True)
 
 
+IN_GUEST = (pytest.mark.vm,)
 GROUNDS = {
-    "overlay2": Ground(Overlay2, folder),
-    "btrfs": Ground(Btrfs, lambda: in_file("mkfs.btrfs", "-q")),
+    "overlay2": Ground(Overlay2, folder, IN_GUEST),
+    "btrfs": Ground(Btrfs, lambda: in_file("mkfs.btrfs", "-q"), IN_GUEST),
     "fuse-overlayfs": Ground(FuseOverlayfs, folder),
-    "vfs": Ground(Vfs, folder),
+    "vfs": Ground(Vfs, folder, IN_GUEST),
 }

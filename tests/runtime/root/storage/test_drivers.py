@@ -24,7 +24,7 @@ from runtime.storage.driver import Driver, StorageFault
 from tests.runtime.root.images.mounting import mounts_below
 from tests.runtime.root.storage import boxes, grounds, images
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 row = pytest.mark.driver_row
 MB = 1 << 20

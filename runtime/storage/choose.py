@@ -28,7 +28,7 @@ KINDS: Final[Mapping[str, Callable[..., Driver]]] = {
 RETIRED: Final = {
     "aufs": "aufs is retired: kernels of distributions have not had it for years, and Docker took it out in 24.0",
 }
-ABSENT: Final = {"zfs": "zfs is not among the drivers of this engine"}
+ABSENT: Final = {name: f"{name} is not among the drivers of this engine" for name in ("devicemapper", "zfs")}
 _FILESYSTEMS, _MOUNTINFO = Path("/proc/filesystems"), Path("/proc/self/mountinfo")
 _MAPPED_STORES = frozenset({"ext4", "xfs", "btrfs", "f2fs"})  # idmapped mounts, and overlay's upper folders
 _NOTE = "driver"  # a file of the store: which driver it has

@@ -80,6 +80,7 @@ def test_the_first_driver_that_works_is_chosen_unless_another_is_asked_for(
     [
         (GOOD, "btrfs", r"btrfs cannot work here. The store /s lies on ext4, not on btrfs."),
         (GOOD, "zfs", "zfs cannot work here. zfs is not among the drivers"),
+        (GOOD, "devicemapper", "devicemapper is not among the drivers"),
         (GOOD, "windowsfilter", "There is no storage driver 'windowsfilter'"),
         (replace(GOOD, has_fuse=False), "fuse-overlayfs", "the program fuse-overlayfs is not installed"),
         (replace(GOOD, store_kind="nfs", has_fuse=False), "", "No storage driver works here"),

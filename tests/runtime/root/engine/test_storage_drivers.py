@@ -11,6 +11,9 @@ from tests.runtime.root.engine.conftest import Engine, eventually, running
 from tests.runtime.root.engine.test_limits import limit_events
 from tests.runtime.root.storage import grounds
 
+pytestmark = pytest.mark.host_only(
+    "in the guest the drivers are looked at by their own suite, for engines are slow there"
+)
 MB = 1 << 20
 
 

@@ -2,7 +2,7 @@
 PY = .venv/bin/python
 export PYTHONPATH = $(CURDIR)
 
-.PHONY: up down doctor demo test test-fast test-vm lint bench setup setup-dev
+.PHONY: up down doctor demo test test-fast test-vm driver-matrix lint bench setup setup-dev
 
 setup:
 	@sh scripts/setup.sh up
@@ -30,6 +30,9 @@ test: setup-dev
 
 test-vm: setup-dev
 	@$(PY) -m scripts.test vm
+
+driver-matrix: setup-dev
+	@$(PY) -m scripts.driver_matrix
 
 bench: setup-dev
 	@$(PY) -m bench

@@ -69,6 +69,8 @@ def engine_command(state: State) -> list[str]:
         command += ["--subnet-pool", pool]
     allowed = [os.environ.get("MOORAGE_REGISTRY", ""), *os.environ.get("MOORAGE_REGISTRIES", "").split(",")]
     command += [f"--registry={name.strip()}" for name in allowed if name.strip()]
+    if driver := os.environ.get("MOORAGE_STORAGE_DRIVER"):
+        command += ["--storage-driver", driver]
     return command
 
 

@@ -29,6 +29,7 @@ class EngineConfig:
     trusted: bool = False
     subnet_pool: str = DEFAULT_POOL
     max_disk: int = DEFAULT_MAX_DISK
+    storage_driver: str = ""
     debug: bool = False
     registries: RegistryPolicy = field(default_factory=RegistryPolicy)
 
@@ -85,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST[:PORT]",
         help="the same for one that is spoken to without TLS",
     )
+    p.add_argument(
+        "--storage-driver",
+        default="",
+        help="how layers and writable layers are kept, instead of the first that works here (docs/storage.md)",
+    )
     p.add_argument("--debug", action="store_true", help="tracebacks in the log, slow callbacks named")
     p.add_argument("--version", action="version", version=f"moorage-engine {VERSION}")
     return p
@@ -113,6 +119,7 @@ def from_arguments(argv: list[str]) -> EngineConfig:
         trusted=args.trusted,
         subnet_pool=str(pool),
         max_disk=args.max_disk,
+        storage_driver=args.storage_driver,
         debug=args.debug,
         registries=RegistryPolicy(allowed=frozenset(args.registry), insecure=frozenset(args.insecure_registry)),
     )

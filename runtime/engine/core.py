@@ -21,6 +21,7 @@ from runtime.images.store import ImageStore
 from runtime.kernel.cgroups import Cgroups, Offers
 from runtime.network.bridge import Networks
 from runtime.oci.client import LauncherClient
+from runtime.storage.choose import Choice
 from runtime.storage.driver import Driver
 
 SETTLE_S = 10.0
@@ -35,6 +36,7 @@ class Core:
     config: EngineConfig
     boot_id: str
     driver: Driver
+    storage: Choice
     images: ImageStore
     networks: Networks
     launcher: LauncherClient

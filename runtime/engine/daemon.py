@@ -36,7 +36,7 @@ from runtime.kernel import cgroups
 from runtime.kernel.process import boot_id
 from runtime.network.bridge import Networks
 from runtime.oci.client import LauncherClient
-from runtime.storage.overlay2 import Overlay2
+from runtime.storage.choose import choose
 
 BACKLOG = 512
 AT_ONCE = 8
@@ -70,15 +70,19 @@ class Engine:
         ):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = config.home / "store"
-        driver = await asyncio.to_thread(Overlay2, store, max_disk_bytes=config.max_disk)
-        images = await asyncio.to_thread(ImageStore, config.home / "images", driver, registries=config.registries)
+        choice = await asyncio.to_thread(choose, store, wanted=config.storage_driver, max_disk_bytes=config.max_disk)
+        log.info("storage driver %s", choice.reason)
+        images = await asyncio.to_thread(
+            ImageStore, config.home / "images", choice.driver, registries=config.registries
+        )
         launcher = LauncherClient(log_file=config.home / "launcher.log", mark=orphans.mark(config.short))
         await launcher.start()
         groups = cgroups.detect()
         core = Core(
             config=config,
             boot_id=boot_id(),
-            driver=driver,
+            driver=choice.driver,
+            storage=choice,
             images=images,
             networks=await Networks.open(config.state, config.run, config.subnet_pool),
             launcher=launcher,

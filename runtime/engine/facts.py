@@ -80,7 +80,11 @@ def info(core: Core, images: int) -> dict[str, Any]:
         "ContainersStopped": len(states) - states.count(State.RUNNING) - states.count(State.PAUSED),
         "Images": images,
         "Driver": core.driver.name,
-        "DriverStatus": [["Backing Filesystem", filesystem_of(core.config.home)]],
+        "DriverStatus": [
+            ["Backing Filesystem", filesystem_of(core.config.home)],
+            ["Chosen", core.storage.reason],
+            *([f"Not {name}", why] for name, why in core.storage.passed_over.items()),
+        ],
         "Plugins": {"Volume": [], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["moorage"]},
         "MemoryLimit": True,
         "SwapLimit": core.offers.swap,

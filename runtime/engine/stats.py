@@ -161,9 +161,9 @@ class Stats:
         return Reading(time.time_ns(), system_ns, group, network, disk, rated)
 
     def _disk(self, container: Container) -> Usage:
-        """What the writable layer holds: of a sized one that is mounted, what its own file system says."""
+        """What the writable layer holds: of a sized one that is mounted, what its own file system says, where it can."""
         size = container.record.host.resources.disk_size
-        if size and container.init:
+        if size and container.init and self._core.driver.tells_free:
             free = os.statvfs(f"/proc/{container.init.pid}/root")
             return Usage(used_bytes=max(0, size - free.f_bavail * free.f_frsize), size_bytes=size)
         return self._core.driver.usage(container.id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runtime.kernel import loop, mounts, namespaces, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import mountoptions, mountplan
+from runtime.oci import fuse, mountoptions, mountplan
 from runtime.oci.fields import SpecFault
 from runtime.oci.mountoptions import MountOptions
 from runtime.oci.spec import IdMapping, Mount, Spec
@@ -52,7 +52,7 @@ def build(spec: Spec, bundle: Path, plan: RootPlan | None, userns: int) -> tuple
     handed |= _made_devices(spec)
     if plan is None:
         return handed, ""
-    handed["root"], device = _root(plan, userns, spec.linux.uid_mappings[0].host_id)
+    handed["root"], device = make_root(plan, userns, spec.linux.uid_mappings[0].host_id)
     return handed, device
 
 
@@ -160,8 +160,12 @@ def _mapping(mount: Mount, userns: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _root(plan: RootPlan, userns: int, root_id: int) -> tuple[int, str]:
-    """The root as a detached mount, and its loop device."""
+def make_root(plan: RootPlan, userns: int, root_id: int) -> tuple[int, str]:
+    """The root as a detached mount, and its loop device. Changes this process's mount namespace, ids and folder."""
+    if plan.driver == fuse.DRIVER:
+        os.chdir(plan.store_root)
+        device = _mount_image(plan, -1) if plan.image else ""
+        return fuse.mount(plan, root_id), device
     store = _mapped(Path(plan.store_root), userns)
     syscalls.move_mount(store, syscalls.AT_FDCWD, plan.store_root)
     os.close(store)
@@ -169,7 +173,10 @@ def _root(plan: RootPlan, userns: int, root_id: int) -> tuple[int, str]:
     device = _mount_image(plan, userns) if plan.image else ""
     _act_as(root_id)
     if not plan.upper:
-        return mounts.clone(plan.lowers[0]), device
+        ready = mounts.clone(plan.lowers[0])
+        if plan.readonly:
+            mounts.add_attributes(ready, syscalls.MOUNT_ATTR_RDONLY)
+        return ready, device
     for folder in (plan.upper, plan.work):
         Path(folder).mkdir(mode=0o755, exist_ok=True)
     volatile = Path(plan.work) / "work/incompat/volatile"  # left by such a mount, refuses the next one
@@ -184,13 +191,14 @@ def _root(plan: RootPlan, userns: int, root_id: int) -> tuple[int, str]:
 
 
 def _mount_image(plan: RootPlan, userns: int) -> str:
-    """Mount the writable layer's ext4 with the container's ids, held to its size; returns the loop device's name."""
+    """Mount the writable layer's ext4 with the container's ids (-1: as they are), held to its size; the loop device's name."""
     assert plan.image is not None and plan.mountpoint is not None
     image = os.open(plan.image, os.O_RDWR | os.O_CLOEXEC)
     try:
         with loop.attached(image) as device:
             made = mounts.make("ext4", plan.image_options, 0, source=f"/dev/{device}")
-            mounts.set_idmap(made, userns)
+            if userns >= 0:
+                mounts.set_idmap(made, userns)
             syscalls.move_mount(made, syscalls.AT_FDCWD, plan.mountpoint)
             os.close(made)
     finally:

@@ -10,7 +10,7 @@ import os
 from functools import cache
 
 from runtime.errors import RuntimeFault
-from runtime.kernel import seccomp, syscalls
+from runtime.kernel import btrfs, seccomp, syscalls
 from runtime.kernel.syscall_table import numbers
 from runtime.oci.fields import SpecFault
 from runtime.oci.spec import Seccomp, SeccompArg, SeccompSyscall
@@ -30,7 +30,7 @@ _DANGEROUS = """
 """
 _UNOFFERED = "_sysctl afs_syscall clone3 getpmsg putpmsg security sysfs tuxcall ustat vserver"
 DANGEROUS = frozenset(_DANGEROUS.split())
-_CONDITIONAL = frozenset(("clone", "socket", "personality"))
+_CONDITIONAL = frozenset(("clone", "personality"))
 
 NOTIFY = "SCMP_ACT_NOTIFY"
 _OTHERS = tuple(f"SCMP_ARCH_{name}" for name in ("MIPS", "PPC", "S390", "PARISC", "RISCV", "LOONGARCH", "M68K", "SH"))
@@ -66,14 +66,16 @@ def default() -> Seccomp:
     known = set(numbers("x86_64")) | set(numbers("aarch64"))
     allowed = known - DANGEROUS - frozenset(_UNOFFERED.split()) - _CONDITIONAL
     clone = SeccompArg(index=0, value=_NEW_NAMESPACES, value_two=0, op="SCMP_CMP_MASKED_EQ")
-    sockets = tuple(SeccompArg(index=0, value=family, op="SCMP_CMP_NE") for family in (_AF_ALG, _AF_VSOCK))
+    # A subvolume of btrfs that a tenant makes would be outside of the writable layer's size.
+    refused = [_refused("socket", 0, family) for family in (_AF_ALG, _AF_VSOCK)]
+    refused += [_refused("ioctl", 1, call) for call in btrfs.SUBVOLUME_MAKERS]
     return Seccomp(
         default_action="SCMP_ACT_ERRNO",
         default_errno_ret=_ENOSYS,
         syscalls=(
+            *refused,
             SeccompSyscall(names=tuple(sorted(allowed)), action="SCMP_ACT_ALLOW"),
             SeccompSyscall(names=("clone",), action="SCMP_ACT_ALLOW", args=(clone,)),
-            SeccompSyscall(names=("socket",), action="SCMP_ACT_ALLOW", args=sockets),
             *(
                 SeccompSyscall(
                     names=("personality",),
@@ -85,6 +87,12 @@ def default() -> Seccomp:
             SeccompSyscall(names=tuple(sorted(DANGEROUS | _CONDITIONAL)), action="SCMP_ACT_ERRNO", errno_ret=_EPERM),
         ),
     )
+
+
+def _refused(name: str, index: int, value: int) -> SeccompSyscall:
+    """A call with an argument of 32 bits: the kernel does not look at the upper half, so a filter must not either."""
+    argument = SeccompArg(index=index, value=0xFFFFFFFF, value_two=value, op="SCMP_CMP_MASKED_EQ")
+    return SeccompSyscall(names=(name,), action="SCMP_ACT_ERRNO", errno_ret=_EPERM, args=(argument,))
 
 
 @cache

@@ -30,7 +30,8 @@ class RootPlan:
        and `options`, read-only when `readonly`.
 
     All paths but `store_root` are relative to it, also `upper` and `work` inside a mounted image. `size_bytes` is what the
-    container may write, 0 without a limit. Drivers other than overlay fill `lowers` with one ready root and leave `upper` empty.
+    container may write, 0 without a limit. Drivers other than overlay fill `lowers` with one ready root, which may lie inside
+    the image, and leave `upper` empty.
     """
 
     store_root: str
@@ -138,6 +139,10 @@ class Driver(Protocol):
     @property
     def name(self) -> str:
         """As `docker info` shows it, for instance "overlay2"."""
+
+    @property
+    def tells_free(self) -> bool:
+        """Whether statvfs(2) of a running container's root knows the size; else only `usage` does."""
 
     def prepare(
         self, container_id: str, chain_ids: Sequence[str], *, size_bytes: int = 0, readonly: bool = False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.kernel import btrfs
 from runtime.storage.driver import StorageFault
 
 
@@ -28,7 +31,7 @@ def empty(trash: Path) -> None:
         while names:
             name = names.pop()
             with suppress(FileNotFoundError):  # another thread empties the same trash
-                if not _unlink(name, fd):
+                if not _unlink(name, fd) and not _destroy_subvolume(name, fd):
                     names += _flatten(name, fd)
                     os.rmdir(name, dir_fd=fd)
     except OSError as error:
@@ -65,6 +68,28 @@ def _flatten(name: str, fd: int) -> list[str]:
     finally:
         os.close(inside)
     return moved
+
+
+def _destroy_subvolume(name: str, parent: int) -> bool:
+    """Remove a folder that is a subvolume of btrfs, and those in it; nothing can be moved out of one. True when done."""
+    if not _is_subvolume(name, parent):
+        return False
+    try:
+        btrfs.destroy(parent, name)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        for _, folders, _, fd in os.fwalk(name, topdown=False, dir_fd=parent):
+            for folder in folders:
+                if _is_subvolume(folder, fd):
+                    btrfs.destroy(fd, folder)
+        btrfs.destroy(parent, name)
+    return True
+
+
+def _is_subvolume(name: str, parent: int) -> bool:
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    return info.st_ino == btrfs.FIRST_INODE and stat.S_ISDIR(info.st_mode) and info.st_dev != os.fstat(parent).st_dev
 
 
 def disk_bytes(path: Path) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from runtime.errors import RuntimeFault
-from runtime.kernel import seccomp
+from runtime.kernel import btrfs, seccomp
 from runtime.kernel.syscall_table import numbers
 from runtime.oci import seccomp_profile
 from runtime.oci.spec import Seccomp, SeccompArg, SeccompSyscall
@@ -80,6 +80,17 @@ def test_vsock_and_the_kernels_crypto_sockets_are_refused(machine: str) -> None:
         EPERM,
         EPERM,
     ]
+
+
+def test_subvolumes_outside_of_a_disks_size_are_not_made(machine: str) -> None:
+    assert _default(machine, "ioctl", 3, 0x5413) == seccomp.ALLOW
+    for call in btrfs.SUBVOLUME_MAKERS:
+        assert _default(machine, "ioctl", 3, call) == EPERM
+
+
+def test_what_the_kernel_does_not_look_at_lets_no_call_through(machine: str) -> None:
+    assert _default(machine, "ioctl", 3, 1 << 40 | btrfs.SUBVOLUME_MAKERS[0]) == EPERM
+    assert _default(machine, "socket", 1 << 40 | 38) == EPERM
 
 
 def test_unknown_numbers_answer_enosys_and_foreign_architectures_end_the_process(machine: str) -> None:

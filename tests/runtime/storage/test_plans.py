@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.storage.choose import filesystem_of, known_filesystems, refusal
+from runtime.storage.choose import Here, decide, filesystem_of, known_filesystems, refusal
 from runtime.storage.driver import RootPlan, StorageFault
 
 PLAN = RootPlan(
@@ -40,11 +41,61 @@ def test_the_file_system_of_a_folder_is_its_nearest_mount(tmp_path: Path) -> Non
     assert filesystem_of(Path("/var/library"), mountinfo) == "ext4"
 
 
+STORE = Path("/s")
+GOOD = Here(frozenset({"overlay", "ext4"}), STORE, "ext4", has_fuse=True)
+
+
 def test_overlay2_is_refused_with_the_reason() -> None:
-    good = frozenset({"overlay", "ext4"})
-    assert refusal(good, "ext4", Path("/s")) == ""
-    assert "no overlay" in refusal(frozenset({"ext4"}), "ext4", Path("/s"))
-    assert "lies on tmpfs" in refusal(good, "tmpfs", Path("/s"))
+    assert refusal("overlay2", GOOD) == ""
+    assert "no overlay" in refusal("overlay2", replace(GOOD, filesystems=frozenset({"ext4"})))
+    assert "lies on tmpfs" in refusal("overlay2", replace(GOOD, store_kind="tmpfs"))
+
+
+@pytest.mark.parametrize(
+    ("here", "wanted", "before", "driver", "said"),
+    [
+        (GOOD, "", "", "overlay2", "overlay2: the kernel has overlay, the store is on ext4"),
+        (replace(GOOD, store_kind="btrfs"), "", "", "overlay2", "the store is on btrfs"),
+        (replace(GOOD, filesystems=frozenset(), store_kind="btrfs"), "", "", "btrfs", "it is the first that works here"),
+        (replace(GOOD, filesystems=frozenset()), "", "", "fuse-overlayfs", "it is the first that works here"),
+        (replace(GOOD, filesystems=frozenset(), has_fuse=False), "", "", "vfs", "it is the first that works here"),
+        (replace(GOOD, store_kind="nfs"), "", "", "fuse-overlayfs", "the store is on nfs"),
+        (GOOD, "vfs", "", "vfs", "it was asked for"),
+        (GOOD, "", "vfs", "vfs", "the store was made with it"),
+        (GOOD, "", "btrfs", "overlay2", "the kernel has overlay"),
+        (GOOD, "aufs", "", "overlay2", "aufs is retired"),
+        (replace(GOOD, store_kind="btrfs", filesystems=frozenset({"aufs"})), "aufs", "", "btrfs", "btrfs is used in its place"),
+    ],
+)  # fmt: skip
+def test_the_first_driver_that_works_is_chosen_unless_another_is_asked_for(
+    here: Here, wanted: str, before: str, driver: str, said: str
+) -> None:
+    name, reason, passed_over = decide(wanted, before, here)
+    assert name == driver and reason.startswith(f"{driver}: ") and said in reason
+    assert all(sentence.endswith(".") for sentence in passed_over.values()) and driver not in passed_over
+
+
+@pytest.mark.parametrize(
+    ("here", "wanted", "said"),
+    [
+        (GOOD, "btrfs", r"btrfs cannot work here. The store /s lies on ext4, not on btrfs."),
+        (GOOD, "zfs", "zfs cannot work here. zfs is not among the drivers"),
+        (GOOD, "devicemapper", "devicemapper is not among the drivers"),
+        (GOOD, "windowsfilter", "There is no storage driver 'windowsfilter'"),
+        (replace(GOOD, has_fuse=False), "fuse-overlayfs", "the program fuse-overlayfs is not installed"),
+        (replace(GOOD, store_kind="nfs", has_fuse=False), "", "No storage driver works here"),
+    ],
+)
+def test_a_driver_that_cannot_work_is_refused_in_a_sentence(here: Here, wanted: str, said: str) -> None:
+    with pytest.raises(StorageFault, match=said) as caught:
+        decide(wanted, "", here)
+    assert caught.value.hint
+
+
+def test_a_kernel_that_still_has_aufs_is_told_that_it_is_retired() -> None:
+    here = replace(GOOD, filesystems=frozenset({"overlay", "aufs"}))
+    name, _, passed_over = decide("", "", here)
+    assert name == "overlay2" and "retired" in passed_over["aufs"] and "overlay2 is used" in passed_over["aufs"]
 
 
 def test_file_systems_are_read_from_the_kernels_list(tmp_path: Path) -> None:

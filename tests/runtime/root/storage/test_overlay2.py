@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from runtime.storage import ext4, trees
 from runtime.storage.driver import StorageFault
 from runtime.storage.overlay2 import Overlay2
 from tests.runtime.root.images.mounting import eventually, mounted, mounts_below
+from tests.runtime.root.storage import boxes
 
 pytestmark = pytest.mark.root
 
@@ -235,6 +238,35 @@ def test_a_tree_of_any_depth_is_removed_without_following_links(tmp_path: Path) 
     trees.discard(deep, tmp_path / "trash")
     assert not deep.exists() and list((tmp_path / "trash").iterdir()) == []
     assert (outside / "canary").exists()
+
+
+def cached_bytes() -> int:
+    """The host's page cache (proc(5), meminfo)."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Cached:"))
+    return int(line.split()[1]) * 1024
+
+
+def test_a_hundred_containers_of_one_image_have_its_files_in_memory_once(driver: Overlay2) -> None:
+    draft, size, count = driver.new_layer(), 16 * MB, 100
+    (draft.path / "library").write_bytes(os.urandom(size))
+    driver.commit_layer(draft, chain_id=CHAIN, diff_id="sha256:" + "1" * 64, size_bytes=size)
+    driver.settle()
+    layer = driver.layer(CHAIN)
+    assert layer is not None
+    with (layer.path / "library").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read() -> int:
+        with Path("/library").open("rb") as library, mmap.mmap(library.fileno(), 0, prot=mmap.PROT_READ) as mapping:
+            return sum(mapping[at] for at in range(0, size, 4096)) and len(mapping)
+
+    with ExitStack() as stack:
+        found = [stack.enter_context(boxes.running(driver.prepare(f"c{n}", [CHAIN]))) for n in range(count)]
+        before = cached_bytes()
+        assert [box.run(read) for box in found] == [size] * count
+        grown = cached_bytes() - before
+    print(f"{count} containers read {size // MB} MB each: the page cache grew by {grown / MB:.1f} MB")
+    assert grown < count * size / 8  # others use this machine too
 
 
 def test_the_store_is_closed_to_others(store: Path, driver: Overlay2) -> None:

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ POOL = "10.232.128.0/18"
 SCRATCH = os.environ.get("MOORAGE_TEST_STATE", "/var/tmp")
 IN_GUEST = bool(os.environ.get("MOORAGE_TEST_VM"))
 PATIENCE_S = 120.0 if IN_GUEST else 20.0
+LINGERS_S = PATIENCE_S / 4
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -260,6 +261,8 @@ def no_containers_stay(engine: Engine) -> Iterator[None]:
     """Each test begins and ends without containers, and the kernel holds nothing of those that were."""
     yield
     engine.clear()
+    with suppress(pytest.fail.Exception):
+        eventually(lambda: not engine.left_over(), "the end of what the kernel takes away in its own time", LINGERS_S)
     assert engine.left_over() == {}
 
 

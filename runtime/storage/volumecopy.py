@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RuntimeFault
-from runtime.images.extract import confine
+from runtime.images.confinement import confine
 from runtime.images.extract_layer import LayerLimits
 from runtime.images.extraction import Extraction
+from runtime.images.nursery import Nursery
+from runtime.images.recipes import RecipeDraft
 from runtime.kernel import loop, mounts, syscalls
 from runtime.oci.volumes import image_mount
 from runtime.storage import ext4
@@ -89,7 +91,7 @@ def read(options: dict[str, Any]) -> None:
     """See the module. Before the first file is opened this process can do nothing but read below the volume."""
     top = _content(options)
     out = sys.stdout.buffer
-    confine(top, 0)
+    confine(top, 0, ("CAP_DAC_OVERRIDE",))
 
     def frame(chunk: bytes) -> None:
         out.write(FRAME.pack(len(chunk)) + chunk)
@@ -104,7 +106,8 @@ def fill(options: dict[str, Any]) -> None:
     top = _content(options)
     place = Path(options["folder"], DATA, INSIDE if options["sized"] else "")
     limits = LayerLimits(max_bytes=_MAX_FILE, ratio=100_000, whiteouts=False)
-    with Extraction(place, limits) as extraction:
+    recipe = RecipeDraft(Path(options["folder"], "recipe"))  # of no use here, and gone with the draft
+    with Nursery() as nursery, Extraction(nursery, place, recipe, limits) as extraction:
         while piece := os.read(0, 1 << 20):
             extraction.write(piece)
         unpacked = extraction.finish()

@@ -15,7 +15,6 @@ import pytest
 
 from tests.runtime.root.engine.conftest import Engine, eventually
 
-pytestmark = pytest.mark.vm
 SLEEP = ("busybox", "sleep", "600")
 MAKE = (
     "cd /d; echo one >a; ln a b; ln -s a link; mkdir -p sub/deep; echo two >sub/deep/.wh.x; mkfifo pipe; chown 33:44 sub; chmod 2750 sub; "

@@ -13,7 +13,6 @@ import pytest
 
 from tests.runtime.root.engine.conftest import Engine, busybox_archive, eventually
 
-pytestmark = pytest.mark.vm
 SLEEP = ("busybox", "sleep", "600")
 
 

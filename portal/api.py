@@ -18,7 +18,10 @@ from portal.errors import Invalid, NotFound, PortalError, problem_response, refu
 from portal.fleet.api import router as fleet
 from portal.plans.api import router as plans
 from portal.releases.api import router as releases
+from portal.releases.api_volumes import router as app_volumes
 from portal.telemetry.api import router as telemetry
+from portal.volumes.api import router as volumes
+from portal.volumes.api_backups import router as backups
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ api = PortalApi(
     docs_url=None,
     urls_namespace="api",
 )
-for _router in (accounts, releases, plans, fleet, telemetry, audit):
+for _router in (accounts, releases, plans, volumes, backups, app_volumes, fleet, telemetry, audit):
     api.add_router("", _router)
 
 

@@ -43,10 +43,12 @@ app.conf.update(
         "forget": {"task": "telemetry.sweep", "schedule": 3600.0, "options": {"expires": 3600}},
         "uploads": {"task": "images.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},
         "collect": {"task": "images.collect", "schedule": 3600.0, "options": {"expires": 3600}},
+        "backups": {"task": "volumes.begin_due", "schedule": 60.0, "options": {"expires": 60}},
+        "chunks": {"task": "volumes.collect", "schedule": 3600.0, "options": {"expires": 3600}},
     },
     beat_schedule_filename=str(config().portal_dir / "beat"),
 )
-app.autodiscover_tasks(["portal.accounts", "portal.releases", "portal.telemetry", "portal.images"])
+app.autodiscover_tasks(["portal.accounts", "portal.releases", "portal.telemetry", "portal.images", "portal.volumes"])
 
 
 class BeatThread(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types for bootsteps

@@ -1,4 +1,4 @@
-"""What hosts ask: `/internal/v1/hosts/{host}/desired|report|events`, with the host's own token."""
+"""What hosts ask: `/internal/v1/hosts/{host}/desired|report|events|backups|restores`, with the host's own token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from portal.accounts.access import bearer_of
@@ -17,23 +18,24 @@ from portal.fleet.models import Host
 from portal.releases.desired import desired_of
 from portal.releases.report import apply_report
 from portal.telemetry.actions import record_limit_hits
+from portal.volumes import host_calls
 from worker.protocol import LimitHit, Report
 
-type HostView = Callable[[HttpRequest, Host], HttpResponse]
+type HostView = Callable[..., HttpResponseBase]
 
 
-def _for_host(method: str) -> Callable[[HostView], Callable[[HttpRequest, str], HttpResponse]]:
+def _for_host(method: str) -> Callable[[HostView], Callable[..., HttpResponseBase]]:
     """Let in the host alone, and turn refusals into problem+json."""
 
-    def decorate(view: HostView) -> Callable[[HttpRequest, str], HttpResponse]:
+    def decorate(view: HostView) -> Callable[..., HttpResponseBase]:
         @csrf_exempt
         @wraps(view)
-        def guarded(request: HttpRequest, host: str) -> HttpResponse:
+        def guarded(request: HttpRequest, host: str, **names: Any) -> HttpResponseBase:
             try:
                 row = host_of_token(host, bearer_of(request.headers.get("Authorization", "")))
                 if request.method != method:
                     raise PortalError(f"Use {method}.", code="method_not_allowed", status=405)
-                return view(request, row)
+                return view(request, row, **names)
             except PortalError as error:
                 return problem_response(error)
 
@@ -80,3 +82,10 @@ def events(request: HttpRequest, host: Host) -> HttpResponse:
         raise Invalid(f"This is not a list of limit hits: {error}.") from None
     record_limit_hits(host, hits)
     return HttpResponse(status=204)
+
+
+missing_chunks = _for_host("POST")(host_calls.missing)
+backup_chunk = _for_host("POST")(host_calls.chunk)
+backup_end = _for_host("POST")(host_calls.end_backup)
+restore_content = _for_host("GET")(host_calls.content)
+restore_end = _for_host("POST")(host_calls.end_restore)

@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "portal.plans",
     "portal.images",
     "portal.fleet",
+    "portal.volumes",
     "portal.hosting",
     "portal.releases",
     "portal.telemetry",

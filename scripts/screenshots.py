@@ -54,11 +54,27 @@ def shots(page: Page) -> Iterator[Shot]:
         yield Shot(f"members-{slug}", f"/teams/{slug}/members")
         yield Shot(f"images-{slug}", f"/teams/{slug}/images")
         yield Shot(f"new-{slug}", f"/teams/{slug}/new")
+        yield Shot(f"volumes-{slug}", f"/teams/{slug}/volumes")
+        for volume in _last_parts(page, f"/teams/{slug}/volumes", f"/teams/{slug}/volumes/")[:2]:
+            yield Shot(f"volume-{volume}-{slug}", f"/teams/{slug}/volumes/{volume}")
+            yield Shot(
+                f"volume-{volume}-dialog-{slug}", f"/teams/{slug}/volumes/{volume}", click="main button[data-dialog]"
+            )
     for slug in teams[:1]:
         for app in _last_parts(page, f"/teams/{slug}/", "/apps/"):
             yield Shot(f"{app}-overview", f"/apps/{app}/")
     for app in _last_parts(page, f"/teams/{teams[0]}/", "/apps/")[:2] if teams else []:
-        for tab in ("deploy", "deployments", "releases", "logs", "metrics", "instances", "environment", "settings"):
+        for tab in (
+            "deploy",
+            "deployments",
+            "releases",
+            "logs",
+            "metrics",
+            "instances",
+            "environment",
+            "volumes",
+            "settings",
+        ):
             yield Shot(f"{app}-{tab}", f"/apps/{app}/{tab}")
         yield Shot(f"{app}-deployment", f"/apps/{app}/deployments/3")
         yield Shot(f"{app}-rollback", f"/apps/{app}/releases", click="button:has-text('Roll back')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from worker import limits as plan
-from worker.protocol import LABEL_APP, LABEL_PROCESS, LABEL_RELEASE, LABEL_SPEC, LABEL_TEAM, DesiredInstance
+from worker.protocol import (
+    LABEL_APP,
+    LABEL_PROCESS,
+    LABEL_RELEASE,
+    LABEL_SPEC,
+    LABEL_TEAM,
+    DesiredInstance,
+    VolumeMount,
+)
 
 LABEL_RESTART = "moorage.restart_generation"
 
@@ -26,6 +35,7 @@ class Container:
     team: str = ""
     release: int = 0
     restart_generation: int = 0
+    writes: frozenset[str] = frozenset()  # volumes it has for writing
 
     @classmethod
     def from_listing(cls, row: Mapping[str, Any]) -> Self | None:
@@ -43,6 +53,11 @@ class Container:
             team=labels.get(LABEL_TEAM, ""),
             release=_number(labels.get(LABEL_RELEASE)),
             restart_generation=_number(labels.get(LABEL_RESTART)),
+            writes=frozenset(
+                m["Name"]
+                for m in row.get("Mounts") or ()
+                if m.get("Type") == "volume" and m.get("RW") and m.get("Name")
+            ),
         )
 
 
@@ -79,6 +94,7 @@ def spec_digest(wanted: DesiredInstance) -> str:
         wanted.command,
         sorted(wanted.environment.items()),
         wanted.port,
+        *(dataclasses.astuple(mount) for mount in wanted.volumes),
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -106,6 +122,7 @@ def create_body(wanted: DesiredInstance) -> dict[str, Any]:
             "CgroupParent": f"{wanted.team}/{wanted.app}",
             "NetworkMode": network,
             "RestartPolicy": {"Name": "no"},
+            "Mounts": [_mount(volume) for volume in wanted.volumes],
             "SecurityOpt": ["no-new-privileges"] if wanted.no_new_privs else [],
         },
         "NetworkingConfig": {
@@ -122,6 +139,17 @@ def create_body(wanted: DesiredInstance) -> dict[str, Any]:
     if wanted.command is not None:
         body["Cmd"] = list(wanted.command)
     return body
+
+
+def _mount(volume: VolumeMount) -> dict[str, Any]:
+    options = {"Subpath": volume.subpath, "CreateSubpath": True} if volume.subpath else {}
+    return {
+        "Type": "volume",
+        "Source": volume.name,
+        "Target": volume.path,
+        "ReadOnly": volume.read_only,
+        "VolumeOptions": options,
+    }
 
 
 def update_body(wanted: DesiredInstance) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from worker.portal import Portal
 from worker.protocol import Desired, DesiredInstance, GroupLimits, HostFacts, Limits, Observed, Report
 from worker.prune import prune
 from worker.routes import app_routes
+from worker.volume_tasks import VolumeTasks
+from worker.volumes import HostVolumes
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ class Converger:
         self._hands.restarted = self._memory.restarts()
         self._hands.keep_restarts = self._memory.keep_restarts
         self._watch = Watch(self._told)
+        self._volumes = HostVolumes(engine)
+        self._tasks = VolumeTasks(config)
         self._desired: Desired | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -91,6 +95,7 @@ class Converger:
                     self._hinted = self._dirty = self._news = True
                     self._routed = None  # look at HAProxy itself again
                     self._facts = None
+                    self._volumes.look_again()
         finally:
             events.cancel()
 
@@ -142,7 +147,10 @@ class Converger:
         self._book.keep({i.id for i in desired.instances} | containers.keys() | self._hands.jobs.keys())
         await self._route()
         await self._limit_groups(desired.groups)
+        if await self._hands.quick(self._volumes.settle, desired.volumes):
+            self._news = True
         self._begin(desired, containers)
+        self._tasks.begin(desired.tasks, self.hint)
         self._watch_health(desired)
 
     async def _observe(self, wanted: DesiredInstance, container: Container | None) -> None:
@@ -285,6 +293,7 @@ class Converger:
             instances=self._book.observed(),
             complete=self._complete,
             facts=self._facts,
+            volumes=self._volumes.observed,
         )
         await asyncio.to_thread(self._memory.keep_restarts, dict(self._hands.restarted))
         try:

@@ -96,18 +96,41 @@ def difference(desired: Iterable[DesiredInstance], containers: Iterable[Containe
     `containers` are ours alone (label moorage.app). When all steps are carried out and known, the next call returns none.
     """
     by_name = {c.name: c for c in containers}
+    held = writers(by_name.values())
     steps: list[Step] = []
     named = set()
     for instance in desired:
         named.add(instance.id)
         if instance.id not in known.busy:
-            steps += _for_instance(instance, by_name.get(instance.id), known)
+            steps += [
+                step
+                for step in _for_instance(instance, by_name.get(instance.id), known)
+                if not (isinstance(step, Start | Restart) and waits_for(instance, held))
+            ]
     steps += [
         Remove(c)
         for name, c in by_name.items()
         if name not in named and name not in known.busy and c.state != "removing"
     ]
     return steps
+
+
+def writers(containers: Iterable[Container]) -> dict[str, set[str]]:
+    """Names of living containers by the volume they write to."""
+    found: dict[str, set[str]] = {}
+    for container in containers:
+        for volume in container.writes if container.state in LIVE_STATES else ():
+            found.setdefault(volume, set()).add(container.name)
+    return found
+
+
+def waits_for(instance: DesiredInstance, held: Mapping[str, set[str]]) -> str:
+    """The living container that has a volume of which this instance wants to be the only writer; "" when none has."""
+    for volume in instance.volumes:
+        others = held.get(volume.name, set()) - {instance.id} if volume.exclusive else set()
+        if others:
+            return min(others)
+    return ""
 
 
 def _for_instance(instance: DesiredInstance, container: Container | None, known: Known) -> list[Step]:

@@ -21,7 +21,16 @@ import requests.exceptions
 from worker import limits as plan
 from worker.container import Container, create_body, image_reference, team_network, update_body
 from worker.errors import EngineFault
-from worker.protocol import LABEL_APP, DesiredInstance, GroupLimits, HostFacts, Limits
+from worker.protocol import (
+    LABEL_APP,
+    LABEL_TEAM,
+    DesiredInstance,
+    DesiredVolume,
+    GroupLimits,
+    HostFacts,
+    Limits,
+    ObservedVolume,
+)
 from worker.pruning import HostImage, host_image
 
 CALL_TIMEOUT_S = 20.0
@@ -151,6 +160,9 @@ class Engine:
         """Create the container (and its team's network before it) and answer its id; an existing one of that name is taken."""
         api = self._api()
         self.ensure_network(wanted.team)
+        for volume in wanted.volumes:  # the engine would make a missing one, without a size
+            with _faults(f"find the volume {volume.name}"):
+                api.inspect_volume(volume.name)
         with _faults(f"create {wanted.id}"):
             try:
                 return str(api.create_container_from_config(create_body(wanted), name=wanted.id)["Id"])
@@ -172,6 +184,39 @@ class Engine:
                     if error.status_code != 409:
                         raise
         self._networks.add(name)
+
+    def volumes(self) -> list[ObservedVolume]:
+        """The volumes that the portal asked for, with what they use."""
+        api = self._api()
+        with _faults("list volumes"):
+            rows = api.df().get("Volumes") or ()
+        return [
+            ObservedVolume(
+                name=row["Name"],
+                size_bytes=int((row.get("Options") or {}).get("size") or 0),
+                used_bytes=int(row["UsageData"]["Size"]),
+            )
+            for row in rows
+            if LABEL_TEAM in (row.get("Labels") or {})
+        ]
+
+    def make_volume(self, volume: DesiredVolume) -> None:
+        """Make a volume of that size; one that is there is fine."""
+        api = self._api()
+        with _faults(f"make the volume {volume.name}"):
+            api.create_volume(
+                volume.name, driver_opts={"size": str(volume.size_bytes)}, labels={LABEL_TEAM: volume.team}
+            )
+
+    def resize_volume(self, volume: DesiredVolume) -> None:
+        """Another size, while it is in use."""
+        self._post(f"/moorage/volumes/{volume.name}", f"resize {volume.name}", body={"size": volume.size_bytes})
+
+    def remove_volume(self, name: str) -> None:
+        """Remove it with all that is in it; a missing one is fine."""
+        api = self._api()
+        with _faults(f"remove the volume {name}"):
+            api.remove_volume(name, force=True)
 
     def start(self, name: str) -> None:
         """Start; a running container is fine. A network that was removed meanwhile is made again at the next create."""

@@ -141,6 +141,13 @@ class Hands:
         self._book.set(wanted.id, "creating", container_id=container)
         self.applied[wanted.id] = (wanted.limits, False)
         job.go_on()
+        if any(volume.exclusive for volume in wanted.volumes):
+            holder = d.waits_for(wanted, d.writers(await self.quick(self._engine.containers)))
+            if holder:  # its end starts the next comparison, which starts this one
+                self._book.set(
+                    wanted.id, "creating", container_id=container, reason=f"Waits until {holder} has stopped."
+                )
+                return
         await self._start(wanted, job)
 
     async def _pull(self, wanted: DesiredInstance, job: Job) -> None:

@@ -6,9 +6,10 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, override
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from worker.config import WorkerConfig
 from worker.errors import ConfigFault, PortalFault
@@ -63,6 +64,48 @@ class Portal:
         if status >= 300:
             self._object(status, body)
 
+    def missing_chunks(self, backup: int, digests: Sequence[bytes]) -> list[bytes]:
+        """Those of a backup's chunks that the portal does not have; raises PortalFault."""
+        body = self._done(self._call("POST", f"/backups/{backup}/missing", raw=b"".join(digests)))
+        return [body[n : n + 32] for n in range(0, len(body), 32)]
+
+    def put_chunk(self, backup: int, digest: bytes, packed: bytes) -> None:
+        """Send a chunk; raises PortalFault."""
+        self._done(self._call("POST", f"/backups/{backup}/chunks/{digest.hex()}", raw=packed))
+
+    def end_backup(
+        self, backup: int, *, digests: bytes = b"", size_bytes: int = 0, digest: str = "", reason: str = ""
+    ) -> None:
+        """Say that a backup is whole, or why there is none; raises PortalFault."""
+        query = urlencode({"reason": reason[:1000]} if reason else {"size": size_bytes, "digest": digest})
+        self._done(self._call("POST", f"/backups/{backup}/end?{query}", raw=digests))
+
+    def end_restore(self, restore: int, reason: str = "") -> None:
+        """Say that a restore is done, or why not; raises PortalFault."""
+        self._done(self._call("POST", f"/restores/{restore}/end", body={"reason": reason}))
+
+    @contextmanager
+    def restore_content(self, restore: int) -> Iterator[http.client.HTTPResponse]:
+        """What is to be restored, as zstd frames, on a connection of its own; raises PortalFault."""
+        connection = self._connect()
+        headers = {"Authorization": f"Bearer {self._config.token()}", "Host": self._config.portal_host}
+        try:
+            connection.request("GET", f"{self._prefix}/restores/{restore}/content", headers=headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                self._done((answer.status, answer.read(4096)))
+            yield answer
+        except (OSError, http.client.HTTPException) as error:
+            raise self._fault(error) from error
+        finally:
+            connection.close()
+
+    def _done(self, answer: tuple[int, bytes]) -> bytes:
+        status, body = answer
+        if not 200 <= status < 300:
+            self._object(status, body)
+        return body
+
     def close(self) -> None:
         """Let the connection go; the next call opens another."""
         with self._lock:
@@ -96,16 +139,22 @@ class Portal:
         return found
 
     def _call(
-        self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        data = raw if body is None else json.dumps(body, separators=(",", ":")).encode()
         try:
             token = self._config.token()
         except ConfigFault as error:  # it may come later: bootstrap makes it
             raise PortalFault(error.message, error.hint) from error
         full = {"Authorization": f"Bearer {token}", "Host": self._config.portal_host, **(headers or {})}
         if data is not None:
-            full["Content-Type"] = "application/json"
+            full["Content-Type"] = "application/json" if raw is None else "application/octet-stream"
         with self._lock:
             fresh = self._connection is None
             try:

@@ -133,6 +133,48 @@ class HealthCheck(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeMount(Message):
+    """A volume in an instance. Of an `exclusive` one no other container may have it for writing while this one runs."""
+
+    name: str
+    path: str
+    read_only: bool = False
+    subpath: str = ""
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredVolume(Message):
+    """A volume that should be on the host with this size, or should be `gone`."""
+
+    name: str
+    team: str
+    size_bytes: int
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedVolume(Message):
+    """A volume the host has; `trouble` is what could not be done with it. `gone`: it was to go and has gone."""
+
+    name: str
+    size_bytes: int = 0
+    used_bytes: int = 0
+    trouble: str = ""
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeTask(Message):
+    """Something to do once with a volume; asked for until its end was said. A restore's `digest` is that of the plain tar."""
+
+    kind: Literal["backup", "restore"]
+    id: int
+    volume: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredInstance(Message):
     """One container that should be. `id` is the container's name; a change of anything but `wanted`, `limits`, `restart` makes a new id."""
 
@@ -153,6 +195,7 @@ class DesiredInstance(Message):
     restart: bool = False  # engine restart policy: off until the deployment is live
     grace_s: int = 30
     no_new_privs: bool = True
+    volumes: tuple[VolumeMount, ...] = ()
     restart_generation: int = 0  # raised by "restart": the container is stopped and started once per value
 
 
@@ -184,6 +227,8 @@ class Desired(Message):
     instances: tuple[DesiredInstance, ...] = ()
     routes: tuple[Route, ...] = ()
     groups: tuple[GroupLimits, ...] = ()
+    volumes: tuple[DesiredVolume, ...] = ()
+    tasks: tuple[VolumeTask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +274,7 @@ class Report(Message):
     instances: tuple[ObservedInstance, ...]
     complete: bool = True
     facts: HostFacts | None = None
+    volumes: tuple[ObservedVolume, ...] | None = None  # None: not looked at this time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

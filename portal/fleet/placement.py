@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from portal.errors import PortalError
@@ -75,12 +75,16 @@ def refusal(offer: Offer, wanted: Wanted) -> str:
     return ""
 
 
-def choose_host(offers: Iterable[Offer], wanted: Wanted) -> Choice:
-    """The feasible host with the fewest instances of this app, then the most free memory, then the first by name."""
+def choose_host(offers: Iterable[Offer], wanted: Wanted, volumes: Mapping[str, str] | None = None) -> Choice:
+    """The feasible host with the fewest instances of this app, then the most free memory, then the first by name.
+
+    `volumes` are names of what the instance needs and where it lies: another host is none.
+    """
     refused: dict[str, str] = {}
     feasible: list[Offer] = []
     for offer in sorted(offers, key=lambda o: o.name):
-        reason = refusal(offer, wanted)
+        elsewhere = [f"{name} is on {host}" for name, host in (volumes or {}).items() if host != offer.name]
+        reason = refusal(offer, wanted) or (f"lacks a volume: {', '.join(elsewhere)}" if elsewhere else "")
         if reason:
             refused[offer.name] = reason
         else:

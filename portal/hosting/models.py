@@ -6,6 +6,7 @@ from django.db import models
 
 from portal.accounts.models import Team
 from portal.plans.models import Plan
+from portal.volumes.models import Volume
 
 
 class App(models.Model):
@@ -55,3 +56,18 @@ class EnvVar(models.Model):
     class Meta:
         ordering = ["key"]
         constraints = [models.UniqueConstraint(fields=["app", "key"], name="one_value_per_key")]
+
+
+class Mount(models.Model):
+    """A volume of the team in an app, at `path`. `subpath` names a folder in the volume, made when it is missing."""
+
+    app = models.ForeignKey(App, on_delete=models.CASCADE, related_name="mounts")
+    volume = models.ForeignKey(Volume, on_delete=models.PROTECT, related_name="mounts")
+    path = models.CharField(max_length=255)
+    read_only = models.BooleanField(default=False)
+    subpath = models.CharField(max_length=255, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [models.UniqueConstraint(fields=["app", "path"], name="one_mount_at_a_path")]

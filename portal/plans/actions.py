@@ -18,7 +18,9 @@ from portal.plans.models import Plan, TeamQuota
 
 _FIXED = {"id", "slug", "version", "retired_at"}
 PLAN_FIELDS = tuple(field.name for field in Plan._meta.concrete_fields if field.name not in _FIXED)
-QUOTA_FIELDS = ("apps", "instances", "cpu_millicores", "memory_bytes", "disk_bytes", "image_bytes")
+QUOTA_FIELDS = (
+    "apps", "instances", "cpu_millicores", "memory_bytes", "disk_bytes", "image_bytes", "volumes", "volume_bytes", "backup_bytes",
+)  # fmt: skip
 _AT_LEAST = {
     "cpu_millicores": 10,
     "memory_bytes": 8 << 20,

@@ -46,6 +46,7 @@ class PlanFields(Schema):
     log_bytes: int | None = None
     log_days: int | None = None
     instances_max: int | None = None
+    volumes_max: int | None = None
     domains_max: int | None = None
     releases_kept: int | None = None
     image_bytes: int | None = None
@@ -78,6 +79,9 @@ class QuotaIn(Schema):
     memory_bytes: int | None = None
     disk_bytes: int | None = None
     image_bytes: int | None = None
+    volumes: int | None = None
+    volume_bytes: int | None = None
+    backup_bytes: int | None = None
 
 
 @router.get("/plans", response=list[PlanOut], operation_id="list_plans")

@@ -17,6 +17,9 @@ class Sums:
     memory_bytes: int = 0
     disk_bytes: int = 0
     image_bytes: int = 0
+    volumes: int = 0
+    volume_bytes: int = 0
+    backup_bytes: int = 0
 
     def __add__(self, other: Sums) -> Sums:
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)

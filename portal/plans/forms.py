@@ -78,6 +78,7 @@ class PlanForm(_FiguresForm):
     log_bytes = UnitField("Log on disk", "MB", MEGA)
     log_days = UnitField("Logs", "days", 1)
     instances_max = UnitField("Instances", "per app", 1, least=1)
+    volumes_max = UnitField("Volumes", "per app", 1)
     domains_max = UnitField("Domains", "per app", 1)
     releases_kept = UnitField("Releases", "kept", 1, least=1)
     image_bytes = UnitField("Image", "MB", MIB, hint="The largest of an app; 0 is no limit but the team's")
@@ -92,7 +93,7 @@ class PlanForm(_FiguresForm):
         ),
         ("Network", "0 is no limit", ("net_in_bps", "net_out_bps")),
         ("Logs", "0 is no limit of the rate", ("log_bytes_per_s", "log_bytes", "log_days")),
-        ("Counts", "", ("instances_max", "domains_max", "releases_kept", "image_bytes")),
+        ("Counts", "", ("instances_max", "volumes_max", "domains_max", "releases_kept", "image_bytes")),
     )
 
     def __init__(self, *args: Any, row: Plan | None = None, **kwargs: Any) -> None:
@@ -128,6 +129,9 @@ class QuotaForm(_FiguresForm):
     memory_bytes = UnitField("Memory", "GB", GIB)
     disk_bytes = UnitField("Disk", "GB", GIB)
     image_bytes = UnitField("Images", "GB", GIB, hint="Stored image layers, each counted once")
+    volumes = UnitField("Volumes", "", 1)
+    volume_bytes = UnitField("Volume space", "GB", GIB, hint="The sum of the volumes' sizes, full or not")
+    backup_bytes = UnitField("Backups", "GB", GIB, hint="What backups take, compressed, equal parts once")
 
     def __init__(self, *args: Any, row: TeamQuota | None = None, **kwargs: Any) -> None:
         super().__init__(*args, row=row, **kwargs)

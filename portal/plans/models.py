@@ -32,6 +32,7 @@ class Plan(models.Model):
     log_bytes = models.PositiveBigIntegerField(default=50_000_000)
     log_days = models.PositiveIntegerField(default=7)
     instances_max = models.PositiveIntegerField(default=4)
+    volumes_max = models.PositiveIntegerField(default=5)
     domains_max = models.PositiveIntegerField(default=5)
     releases_kept = models.PositiveIntegerField(default=20)
     image_bytes = models.PositiveBigIntegerField(default=0)  # of one image; 0: the team's quota alone
@@ -53,3 +54,6 @@ class TeamQuota(models.Model):
     memory_bytes = models.PositiveBigIntegerField(default=16 * 1024**3)
     disk_bytes = models.PositiveBigIntegerField(default=100 * 1024**3)
     image_bytes = models.PositiveBigIntegerField(default=20 * 1024**3)
+    volumes = models.PositiveIntegerField(default=20)
+    volume_bytes = models.PositiveBigIntegerField(default=100 * 1024**3)
+    backup_bytes = models.PositiveBigIntegerField(default=100 * 1024**3)

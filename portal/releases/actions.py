@@ -18,6 +18,7 @@ from portal.audit.actions import record
 from portal.errors import Conflict, Invalid, NotFound, OverQuota
 from portal.fleet.models import Host
 from portal.hosting.models import App, Process
+from portal.hosting.mounts import check_writers
 from portal.hosting.usage import plan_sums, reserved_by
 from portal.images.models import Image
 from portal.plans.actions import lock_quota, take
@@ -171,7 +172,7 @@ def stop(actor: Actor, app: App) -> None:
 
 def _empty(app: App) -> None:
     route(app.pk, (), lock_hosts())
-    running = Instance.objects.filter(app=app, wanted="running").values_list("pk", flat=True)
+    running = Instance.objects.filter(app=app, wanted__in=("running", "stopped")).values_list("pk", flat=True)
     drain(tuple(running), timezone.now())
     for what in ("deployment", "instances"):
         hints.page_changed(app.pk, what)
@@ -218,6 +219,7 @@ def _check_counts(app: App, rows: Mapping[str, Process], counts: Mapping[str, in
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise Invalid(f"{name} cannot have {count} instances.", "Give 1 or more; to have none, stop the app.")
     total = sum(counts.get(name, row.count) for name, row in rows.items())
+    check_writers(app, total)
     if total > app.plan.instances_max:
         raise OverQuota(
             f"Plan {app.plan.slug} allows {app.plan.instances_max} instances, {total} were asked for.",

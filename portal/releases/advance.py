@@ -13,6 +13,7 @@ from portal import hints
 from portal.errors import PortalError
 from portal.fleet.models import Host
 from portal.hosting.models import Process
+from portal.hosting.mounts import exclusive_volumes
 from portal.releases.models import Deployment, DeploymentEvent, DeploymentState, Instance
 from portal.releases.placing import is_fresh, place
 from portal.releases.rollout import ACTIVE, Member, Situation, Step, fail, next_step
@@ -78,6 +79,7 @@ def look(deployment: Deployment) -> Situation:
         routes_in=routes_in(hosts, deployment.route_generation),
         in_state_s=(timezone.now() - deployment.state_since).total_seconds(),
         check_deadline_s=max((float(check.get("deadline_s", 60)) for check in health), default=60.0),
+        exclusive=exclusive_volumes(app),
         silent_hosts=tuple(sorted({m.host for m in members if m.mine} & {h.name for h in hosts if not is_fresh(h)})),
     )
 
@@ -106,6 +108,10 @@ def perform(deployment: Deployment, step: Step) -> bool:
         Instance.objects.filter(pk__in=step.keep).update(restart=True)
     if step.drain:
         drain(step.drain, now)
+    if step.halt:
+        Instance.objects.filter(pk__in=step.halt).update(wanted="stopped", routed=False, restart=False)
+    if step.resume:
+        Instance.objects.filter(pk__in=step.resume).update(wanted="running", restart=True)
     if step.stop:
         Instance.objects.filter(pk__in=step.stop).update(wanted="removed", routed=False)
     _tell(deployment, step, now)
@@ -160,7 +166,7 @@ def _tell(deployment: Deployment, step: Step, now: dt.datetime) -> None:
         _end(deployment, step, now)
     DeploymentEvent.objects.create(deployment=deployment, state=step.to, at=now, text=step.text[:255])
     hints.deployment_changed(deployment.pk, deployment.app_id, step.to)
-    if step.start or step.drain or step.stop or step.routed is not None or step.keep:
+    if step.start or step.drain or step.stop or step.halt or step.resume or step.routed is not None or step.keep:
         for name in Host.objects.values_list("name", flat=True):
             hints.host_changed(name)
 

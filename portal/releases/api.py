@@ -25,6 +25,7 @@ from portal.releases.api_apps import router as apps_router
 from portal.releases.holdings import holdings
 from portal.releases.models import Deployment, DeploymentState, Release
 from portal.releases.schemas import DeploymentOut, DeploymentsOut, ReleasesOut, deployment_body, release_body
+from portal.volumes.actions import taken
 
 router = Router(tags=["deployments"])
 router.add_router("", apps_router)
@@ -39,6 +40,9 @@ class SumsOut(Schema):
     memory_bytes: int
     disk_bytes: int
     image_bytes: int
+    volumes: int
+    volume_bytes: int
+    backup_bytes: int
 
 
 class UsageOut(Schema):
@@ -123,7 +127,7 @@ def patch_plan(request: HttpRequest, plan: str, body: PlanFields) -> Plan:
 def usage(request: HttpRequest, team: str) -> dict[str, Any]:
     """What a team has reserved, beside its quota."""
     row = get_team(acting(request), team)
-    used = {**_fields(reserved_by(row)), "image_bytes": used_bytes(row)}
+    used = {**_fields(reserved_by(row) + taken(row)), "image_bytes": used_bytes(row)}
     return {"team": row.slug, "used": used, "quota": _fields(sums_of(quota_of(row)))}
 
 

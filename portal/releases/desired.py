@@ -16,10 +16,12 @@ from portal.config import config
 from portal.fleet.models import Host
 from portal.hosting.environment import unseal
 from portal.hosting.models import App, Process
+from portal.hosting.mounts import mounts_of
 from portal.images.tokens import PULL_TOKEN_S, make_pull_token
 from portal.plans.models import Plan, TeamQuota
 from portal.releases.models import Deployment, DeploymentState, Instance
 from portal.releases.rollout import ACTIVE
+from portal.volumes.observed import desired_on, tasks_on
 from worker.protocol import (
     Desired,
     DesiredInstance,
@@ -29,6 +31,7 @@ from worker.protocol import (
     Limits,
     PageState,
     Route,
+    VolumeMount,
 )
 
 _LIMIT_FIELDS = tuple(field.name for field in dataclasses.fields(Limits))
@@ -54,7 +57,7 @@ def _process_environment(row: Instance, port: int) -> dict[str, str]:
     }
 
 
-def _instance(row: Instance) -> DesiredInstance:
+def _instance(row: Instance, mounts: tuple[VolumeMount, ...]) -> DesiredInstance:
     process: dict[str, Any] = row.release.processes.get(row.process, {})
     port = int(process.get("port") or 8080)
     command = process.get("command")
@@ -80,6 +83,7 @@ def _instance(row: Instance) -> DesiredInstance:
         restart=row.restart,
         no_new_privs=row.app.no_new_privs,
         restart_generation=row.app.restart_generation,
+        volumes=mounts,
     )
 
 
@@ -151,13 +155,16 @@ def desired_of(host: Host) -> Desired:
     rows = list(
         Instance.objects.filter(host=host).select_related("app__team", "app__plan", "release__image").order_by("pk")
     )
+    mounts = mounts_of({row.app_id for row in rows})
     desired = Desired(
         host=host.name,
         generation="",
         route_generation=route_generation,
-        instances=tuple(_instance(row) for row in rows),
+        instances=tuple(_instance(row, mounts.get(row.app_id, ())) for row in rows),
         routes=_routes(rows),
         groups=_groups(rows),
+        volumes=desired_on(host),
+        tasks=tasks_on(host),
     )
     unsettled = any(row.wanted == "running" and row.observed not in _SETTLED for row in rows)
     content = desired.to_json() | {"unsettled": unsettled}

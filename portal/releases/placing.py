@@ -12,6 +12,7 @@ from portal.fleet.models import Host
 from portal.fleet.placement import Offer, Wanted, choose_host, no_host
 from portal.hosting.models import App
 from portal.releases.models import Instance
+from portal.volumes.models import Volume
 
 FRESH_S = 60
 
@@ -67,10 +68,15 @@ def place(app: App, slots: Iterable[tuple[str, int]]) -> dict[tuple[str, int], H
     offers = {offer.name: offer for offer in _offers(app)}
     hosts = {host.name: host for host in Host.objects.all()}
     placed: dict[tuple[str, int], Host] = {}
+    volumes = list(Volume.objects.filter(mounts__app=app).select_related("host").distinct())
     for slot in slots:
-        choice = choose_host(offers.values(), wanted)
+        choice = choose_host(offers.values(), wanted, {v.name: v.host.name for v in volumes if v.host})
         if choice.host is None:
             raise no_host(choice)
         placed[slot] = hosts[choice.host]
+        for volume in volumes:  # from now on it lies there
+            if volume.host is None:
+                volume.host = hosts[choice.host]
+                volume.save(update_fields=["host"])
         offers[choice.host] = _with_one_more(offers[choice.host], wanted)
     return placed

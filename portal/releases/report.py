@@ -17,6 +17,7 @@ from portal.releases.desired import desired_of
 from portal.releases.models import Deployment, DeploymentState, Instance, PastInstance
 from portal.releases.rollout import ACTIVE
 from portal.releases.settle import settle
+from portal.volumes.observed import take_in
 from worker.protocol import ObservedInstance, Report
 
 _FIELDS = ("address", "container_id", "exit_code", "oom_killed", "restarts", "reason")
@@ -27,6 +28,8 @@ _LINE_CHARS = 2000
 def apply_report(host: Host, report: Report) -> dict[str, Any]:
     """Write the report, advance deployments, and return `{"generation", "desired"}`; desired is None when the host has it."""
     changed = _write(host, report)
+    if report.volumes is not None:
+        take_in(host, report.volumes)
     waiting = Deployment.objects.filter(
         Q(state=DeploymentState.SWITCHING) | Q(state__in=ACTIVE, app_id__in=changed)
     ).order_by("pk")

@@ -60,6 +60,7 @@ class Situation:
     in_state_s: float = 0
     check_deadline_s: float = 60
     silent_hosts: tuple[str, ...] = ()
+    exclusive: tuple[str, ...] = ()  # volumes with one writer at a time
 
     @property
     def mine(self) -> tuple[Member, ...]:
@@ -70,6 +71,11 @@ class Situation:
     def old(self) -> tuple[Member, ...]:
         """What serves until the new ones do."""
         return tuple(m for m in self.members if not m.mine and m.wanted == "running")
+
+    @property
+    def halted(self) -> tuple[Member, ...]:
+        """Old instances that were stopped to make way, and run again when this fails."""
+        return tuple(m for m in self.members if not m.mine and m.wanted == "stopped")
 
     @property
     def staying(self) -> tuple[Member, ...]:
@@ -88,6 +94,8 @@ class Step:
     keep: tuple[str, ...] = ()  # the engine restarts them from now on
     drain: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
+    halt: tuple[str, ...] = ()  # stopped and kept, to run again if need be
+    resume: tuple[str, ...] = ()
 
 
 def next_step(now: Situation) -> Step | None:
@@ -107,7 +115,17 @@ def next_step(now: Situation) -> Step | None:
     following = ACTIVE.index(State(now.state)) + 1
     if reached < following:
         return None
+    if ACTIVE[following] == State.STARTING and now.exclusive and now.old:
+        return _make_way(now)
     return _switch(now) if ACTIVE[following] == State.SWITCHING else Step(to=ACTIVE[following])
+
+
+def _make_way(now: Situation) -> Step:
+    """The image is there: from here on until the new one is healthy nothing serves. The host starts it when the old has stopped."""
+    names, others = ", ".join(now.exclusive), now.old
+    many = "instance is" if len(others) == 1 else "instances are"
+    text = f"{len(others)} running {many} stopped first: {names} has one writer at a time"
+    return Step(to=State.STARTING, text=text, routed=_traffic(m for m in now.staying), halt=_ids(others))
 
 
 def _begin(now: Situation) -> Step | None:
@@ -127,13 +145,15 @@ def _switch(now: Situation) -> Step:
 
 def _finish(now: Situation) -> Step:
     going = [m for m in now.old if m not in now.staying]
-    return Step(to=State.LIVE, text="every ingress has the route", keep=_ids(now.mine), drain=_ids(going))
+    text = "every ingress has the route"
+    return Step(to=State.LIVE, text=text, keep=_ids(now.mine), drain=_ids(going), stop=_ids(now.halted))
 
 
 def fail(now: Situation, reason: str, *, to: State = State.FAILED) -> Step:
-    """End it: stop the new, leave the old, and give the old the route back where it was taken."""
-    routed = _traffic(now.old) if now.state == State.SWITCHING else None
-    return Step(to=to, text=reason, routed=routed, stop=_ids(now.mine))
+    """End it: stop the new, leave the old, and give the old the route back where it was taken. What made way runs again."""
+    taken = now.state == State.SWITCHING or bool(now.halted)
+    routed = _traffic(now.old + now.halted) if taken else None
+    return Step(to=to, text=reason, routed=routed, stop=_ids(now.mine), resume=_ids(now.halted))
 
 
 def _traffic(members: Iterable[Member]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ STEPS = ("queued", "pulling", "starting", "checking", "switching", "live")
 ENDED = frozenset({"live", "superseded", "failed", "cancelled"})
 KINDS = {
     "deploy": "Deploying", "rollback": "Rolling back to", "environment": "New environment as", "restart": "Restarting",
-    "scale": "Scaling", "start": "Starting",
+    "scale": "Scaling", "volumes": "New volumes as", "start": "Starting",
 }  # fmt: skip
 _INSTANCE = {
     "absent": ("busy", "Waiting"), "pulling": ("busy", "Pulling"), "creating": ("busy", "Creating"),

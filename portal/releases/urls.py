@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, re_path
 
-from portal.releases import configuring, deploying, views
+from portal.releases import configuring, deploying, views, volume_pages
 
 app_name = "releases"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("apps/<slug:slug>/releases/<int:number>/rollback", views.rollback, name="rollback"),
     path("apps/<slug:slug>/instances", views.instances, name="instances"),
     path("apps/<slug:slug>/environment", configuring.environment, name="environment"),
+    path("apps/<slug:slug>/volumes", volume_pages.volumes, name="volumes"),
     path("apps/<slug:slug>/settings", configuring.settings, name="settings"),
     re_path(r"^apps/(?P<slug>[-\w]+)/do/(?P<name>start|stop|restart|scale|plan|delete)$", views.do, name="do"),
 ]

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from runtime.engine import tini
+from runtime.engine.mountrequest import VolumeMount
 from runtime.engine.records import Record
+from runtime.engine.request import HostConfig
 from runtime.engine.resources import CPU_PERIOD_US, Resources
 from runtime.kernel.capabilities import NAMES
 from runtime.kernel.cgroups import DeviceRate
@@ -18,7 +20,7 @@ from runtime.kernel.process import replace_small
 from runtime.oci import seccomp_profile
 from runtime.oci.default import Options, default
 from runtime.oci.fields import encode
-from runtime.oci.mountoptions import NO_LINKS
+from runtime.oci.mountoptions import NO_LINKS, SEED, VOLUME
 from runtime.oci.spec import DEFAULT_CAPABILITIES, Mount, Rlimit, Spec
 from runtime.oci.spec_resources import NO_DEVICE, BlockIO, Cpu, LinuxResources, Memory, Pids, ThrottleDevice
 
@@ -138,23 +140,24 @@ def capabilities(record: Record) -> tuple[str, ...]:
     return tuple(sorted((set(DEFAULT_CAPABILITIES) - full(record.host.cap_drop)) | full(record.host.cap_add)))
 
 
-def make_spec(record: Record, *, root: str, home: Path, netns: Path | None, device: StoreDevice) -> Spec:
-    """The OCI configuration of a container about to start, of the engine whose files lie in `home`. Raises Invalid."""
+def make_spec(
+    record: Record,
+    *,
+    root: str,
+    home: Path,
+    netns: Path | None,
+    device: StoreDevice,
+    seeded: tuple[VolumeMount, ...] = (),
+) -> Spec:
+    """The OCI configuration of a container about to start, of the engine whose files lie in `home`; `seeded` are those of its
+    volumes that get what the image has. Raises Invalid."""
     folder = home / "containers" / record.id
     host, process = record.host, record.process
     binds = [
         Mount(destination=f"/etc/{name}", type="bind", source=str(folder / name), options=("bind", "rprivate"))
         for name in HOST_FILES
     ]
-    for bind in host.binds:
-        kind: tuple[str, ...] = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
-        kind += (NO_LINKS,) if bind.confined else ()
-        binds.append(Mount(destination=bind.target, type="bind", source=bind.source, options=kind))
-    for target, flags in host.tmpfs.items():
-        given = tuple(o for o in flags.split(",") if o)
-        binds.append(
-            Mount(destination=target, type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "noexec", *given))
-        )
+    binds += _asked_mounts(host, home, seeded)
     if host.init:
         binds.append(tini.mount(home))
     options = Options(
@@ -183,6 +186,25 @@ def make_spec(record: Record, *, root: str, home: Path, netns: Path | None, devi
     if not host.oom_score_adj:
         return spec
     return replace(spec, process=replace(spec.process, oom_score_adj=host.oom_score_adj))
+
+
+def _asked_mounts(host: HostConfig, home: Path, seeded: tuple[VolumeMount, ...]) -> list[Mount]:
+    """Binds, volumes and tmpfs, the upper folders first, so that none covers another."""
+    found = []
+    for bind in host.binds:
+        kind: tuple[str, ...] = ("rbind", "rprivate", "ro" if bind.read_only else "rw")
+        kind += (NO_LINKS,) if bind.confined else ()
+        found.append(Mount(destination=bind.target, type="bind", source=bind.source, options=kind))
+    for volume in host.volumes:
+        words = ("rw" if not volume.read_only else "ro", VOLUME, *((SEED,) if volume in seeded else ()))
+        source = str(home / "volumes" / volume.name)
+        found.append(Mount(destination=volume.target, type="bind", source=source, options=words))
+    for target, flags in host.tmpfs.items():
+        given = tuple(o for o in flags.split(",") if o)
+        found.append(
+            Mount(destination=target, type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "noexec", *given))
+        )
+    return sorted(found, key=lambda mount: mount.destination.count("/"))
 
 
 def write_config(folder: Path, spec: Spec) -> None:

@@ -17,11 +17,15 @@ from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, Forbidden, Invalid
 from runtime.engine.lifecycle import Lifecycle, signal_number
 from runtime.engine.limits import Limits
+from runtime.engine.mountrequest import Bind
 from runtime.engine.process import merge
 from runtime.engine.records import Record, save
-from runtime.engine.request import Bind, CreateRequest, HostConfig, check_name
+from runtime.engine.request import CreateRequest, HostConfig, check_name
 from runtime.engine.state import State
+from runtime.engine.volumes import EngineVolumes
 from runtime.network.model import NoSuchNetwork
+from runtime.storage.volumeplan import DATA
+from runtime.storage.volumes import RECORD
 
 GONE = ".removed"
 MAX_CONTAINERS = 10_000
@@ -38,10 +42,11 @@ NOUNS = (
 class Containers:
     """Making and removing records."""
 
-    def __init__(self, core: Core, lifecycle: Lifecycle, limits: Limits) -> None:
+    def __init__(self, core: Core, lifecycle: Lifecycle, limits: Limits, volumes: EngineVolumes) -> None:
         self._core = core
         self._lifecycle = lifecycle
         self._limits = limits
+        self.volumes = volumes
 
     async def create(self, request: CreateRequest, name: str = "") -> Container:
         """Write the record of a new container; no process, namespace or mount is made. Raises NoSuchImage, Conflict, Invalid."""
@@ -56,6 +61,7 @@ class Containers:
         host = self._checked(request.host)
         image = await asyncio.to_thread(core.images.resolve, request.config.image)
         identity = secrets.token_hex(32)
+        host = await self.volumes.resolve(host, anonymous_targets(request, image.config.volumes))
         record = Record(
             id=identity,
             name=name or self._free_name(identity),
@@ -78,6 +84,7 @@ class Containers:
             core.registry.discard(container)
             core.ids.give_back(record.id_base)
             shutil.rmtree(container.folder, ignore_errors=True)
+            await self.volumes.give_back(record.host)
             raise
         core.emit(container, "create")
         return container
@@ -110,6 +117,9 @@ class Containers:
                 f"The bind mount of {bind.source[:200]!r} is refused: only folders below {root} may be mounted.",
                 "Only an engine started with --trusted grants others.",
             )
+        managed = root / source.relative_to(root).parts[0]
+        if (managed / RECORD).exists() and not source.is_relative_to(managed / DATA):
+            raise Forbidden(f"The bind mount of {bind.source[:200]!r} is refused.", f"Mount the volume {managed.name}.")
         if not source.is_dir():
             raise Invalid(f"invalid mount config: bind source path does not exist: {bind.source[:200]}.")
         return replace(bind, source=str(source), confined=True)
@@ -130,8 +140,10 @@ class Containers:
         self._core.save(container)
         self._core.emit(container, "rename", oldName=f"/{old}")
 
-    async def remove(self, container: Container, *, force: bool = False) -> None:
-        """Take a container away with all it has; with `force` it is killed first. Raises Conflict while it lives."""
+    async def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+        """Take a container away with all it has; with `force` it is killed first, with `volumes` its anonymous ones go too.
+
+        Raises Conflict while it lives."""
         if container.state is State.REMOVING:
             raise Conflict(f"removal of container {container.short} is already in progress.")
         if not container.state.can_delete and not force:
@@ -144,12 +156,16 @@ class Containers:
                 if container.state.is_live:
                     continue  # a start that had the lock before us has made it run
                 if container in self._core.registry:  # --rm may have been faster
-                    await self.discard(container)
+                    await self.discard(container, volumes=volumes)
                 return
 
-    async def discard(self, container: Container) -> None:
+    async def discard(self, container: Container, *, volumes: bool = False) -> None:
         """The removal itself, for one that holds the lock and knows that nothing of the container lives. Safe to repeat."""
         core = self._core
+        volumes = volumes or container.record.host.auto_remove
+        if volumes and any(v.anonymous for v in container.record.host.volumes):
+            container.life.removes_volumes = True  # on disk, for who finishes what is begun here
+            await asyncio.to_thread(core.save, container)
         container.life.state = State.REMOVING
         gone = container.folder.with_name(container.id + GONE)
         with container.writing:
@@ -159,6 +175,8 @@ class Containers:
         await asyncio.to_thread(remove_remains, core, container.id, gone)
         core.ids.give_back(container.record.id_base)
         core.registry.discard(container)
+        if container.life.removes_volumes:
+            await self.volumes.give_back(container.record.host)
         core.emit(container, "destroy")
         for signal in (container.exits, container.removals):  # who waits for a next exit would wait for ever
             signal.fire(Ended(container.life.exit_code))
@@ -174,6 +192,14 @@ class Containers:
                 return
             await asyncio.to_thread(self._core.cgroups.remove, f"{self._core.cgroup_root}/{parent}")
             parent = parent.rpartition("/")[0]
+
+
+def anonymous_targets(request: CreateRequest, image: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a new container gets volumes of its own: as asked, and where its image says so.
+
+    The image's stay in the writable layer when that has a size: they would be as much again that no limit counts.
+    """
+    return (*request.config.volumes, *(() if request.host.resources.disk_size else image))
 
 
 def remove_remains(core: Core, identity: str, folder: Path) -> None:

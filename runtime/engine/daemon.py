@@ -27,8 +27,10 @@ from runtime.engine.leftovers import Found, find
 from runtime.engine.lifecycle import Lifecycle
 from runtime.engine.limits import Limits
 from runtime.engine.probing import Probing
+from runtime.engine.snapshots import Snapshots
 from runtime.engine.stats import Stats
 from runtime.engine.supervise import Supervisor
+from runtime.engine.volumes import EngineVolumes
 from runtime.engine.watch import Watcher
 from runtime.errors import RuntimeFault
 from runtime.images.store import ImageStore
@@ -37,6 +39,7 @@ from runtime.kernel.process import boot_id
 from runtime.network.bridge import Networks
 from runtime.oci.client import LauncherClient
 from runtime.storage.choose import choose
+from runtime.storage.volumes import Volumes
 
 BACKLOG = 512
 AT_ONCE = 8
@@ -45,11 +48,13 @@ AT_ONCE = 8
 class Engine:
     """One engine of one state directory."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, volumes: Volumes) -> None:
         self.core = core
-        self.lifecycle = Lifecycle(core)
+        self.volumes = EngineVolumes(core, volumes)
+        self.snapshots = Snapshots(core, self.volumes)
+        self.lifecycle = Lifecycle(core, self.volumes)
         self.limits = Limits(core)
-        self.containers = Containers(core, self.lifecycle, self.limits)
+        self.containers = Containers(core, self.lifecycle, self.limits, self.volumes)
         self.execs = Execs(core)
         self.supervisor = Supervisor(core, self.lifecycle, self.containers, Probing(core, self.execs))
         self.stats = Stats(core, self.limits)
@@ -92,9 +97,11 @@ class Engine:
             watcher=Watcher(),
             ids=IdRanges(config.short),
         )
-        engine = cls(core)
+        volumes = await asyncio.to_thread(Volumes, config.volumes, max_size_bytes=config.max_disk)
+        engine = cls(core, volumes)
         engine.limits.load()
         await engine.limits.restore()
+        await engine.snapshots.recover()
         await engine.supervisor.adopt_all()
         engine.execs.adopt()
         engine.alarms.open()

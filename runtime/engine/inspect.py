@@ -9,11 +9,13 @@ from runtime.engine.container import Container
 from runtime.engine.filters import Filters
 from runtime.engine.healthcheck import NONE, STARTING
 from runtime.engine.lifecycle import pid_of
+from runtime.engine.mountrequest import VolumeMount
 from runtime.engine.request import HostConfig
 from runtime.engine.resources import to_docker
 from runtime.engine.state import State
 from runtime.engine.units import ZERO_TIME, ago, rfc3339
 from runtime.network.model import Endpoint
+from runtime.storage.volumeplan import DATA
 
 LIST_FILTERS = frozenset(
     {
@@ -83,7 +85,12 @@ def host_config(host: HostConfig) -> dict[str, Any]:
     r = host.resources
     log = {k: str(v) for k, v in (("max-size", r.log_size), ("rate", r.log_rate)) if v}
     return {
-        "Binds": [f"{b.source}:{b.target}{':ro' if b.read_only else ''}" for b in host.binds] or None,
+        "Binds": [
+            *(f"{b.source}:{b.target}{':ro' if b.read_only else ''}" for b in host.binds),
+            *(f"{v.name}:{v.target}{':ro' if v.read_only else ''}" for v in host.volumes if v.bind),
+        ]
+        or None,
+        "Mounts": [_asked(v) for v in host.volumes if not v.bind and not v.anonymous] or None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": "json-file", "Config": log},
         "NetworkMode": host.network_mode,
@@ -123,6 +130,42 @@ def host_config(host: HostConfig) -> dict[str, Any]:
         "Init": host.init,
         **to_docker(r),
     }
+
+
+def _asked(v: VolumeMount) -> dict[str, Any]:
+    found: dict[str, Any] = {"Type": "volume", "Source": v.name, "Target": v.target, "ReadOnly": v.read_only}
+    options = {"NoCopy": not v.copy, "Subpath": v.subpath}
+    return found | {"VolumeOptions": {k: value for k, value in options.items() if value}}
+
+
+def mounts(container: Container) -> list[dict[str, Any]]:
+    """`Mounts` of inspect and of `ps`: binds and volumes."""
+    host, root = container.record.host, container.folder.parent.parent / "volumes"
+    found: list[dict[str, Any]] = [
+        {
+            "Type": "bind",
+            "Source": b.source,
+            "Destination": b.target,
+            "Mode": "ro" if b.read_only else "",
+            "RW": not b.read_only,
+            "Propagation": "rprivate",
+        }
+        for b in host.binds
+    ]
+    found += [
+        {
+            "Type": "volume",
+            "Name": v.name,
+            "Source": str(root / v.name / DATA),
+            "Destination": v.target,
+            "Driver": "local",
+            "Mode": "ro" if v.read_only else "z",
+            "RW": not v.read_only,
+            "Propagation": "",
+        }
+        for v in host.volumes
+    ]
+    return found
 
 
 def _bindings(host: HostConfig) -> dict[str, list[dict[str, str]]]:
@@ -236,17 +279,7 @@ def details(container: Container, endpoints: tuple[Endpoint, ...], execs: list[s
         "ExecIDs": execs or None,
         "HostConfig": host_config(record.host),
         "GraphDriver": {"Data": None, "Name": driver},
-        "Mounts": [
-            {
-                "Type": "bind",
-                "Source": b.source,
-                "Destination": b.target,
-                "Mode": "",
-                "RW": not b.read_only,
-                "Propagation": "rprivate",
-            }
-            for b in record.host.binds
-        ],
+        "Mounts": mounts(container),
         "Config": config(container),
         "NetworkSettings": {
             "Bridge": "",
@@ -302,7 +335,7 @@ def row(container: Container, endpoints: tuple[Endpoint, ...], size: int | None)
         "Status": status_words(container),
         "HostConfig": {"NetworkMode": record.host.network_mode},
         "NetworkSettings": {"Networks": networks(container, endpoints)},
-        "Mounts": [],
+        "Mounts": mounts(container),
     }
     if size is not None:
         found |= {"SizeRw": size, "SizeRootFs": size}
@@ -324,6 +357,7 @@ def matches(container: Container, filters: Filters, endpoints: tuple[Endpoint, .
             "ancestor", image, image.partition(":")[0], record.image_id, record.image_id.removeprefix("sha256:")[:12]
         )
         and filters.exact("network", *names)
+        and filters.exact("volume", *(name for v in record.host.volumes for name in (v.name, v.target)))
         and (exited or not filters.get("exited"))
         and filters.exact("health", container.health.status if container.health else NONE)
     )

@@ -38,7 +38,7 @@ def find(config: EngineConfig, cgroups: Cgroups) -> Found:
         "links": _links(config, members),
         "netns": _netns(config, expected),
         "tables": [] if _networks(config) and not abandoned else _tables(config),
-        "loops": _loops(config, expected),
+        "loops": _loops(config, expected, {v.name for i in expected for v in known[i].host.volumes}),
         "processes": _processes(config, cgroups, living),
         "layers": _layers(config, known),
         "folders": _folders(config.containers),
@@ -186,14 +186,18 @@ def _tables(config: EngineConfig) -> list[str]:
     return [line for line in done.stdout.splitlines() if f"moorage_{config.short}" in line]
 
 
-def _loops(config: EngineConfig, expected: set[str]) -> list[str]:
+def _loops(config: EngineConfig, expected: set[str], volumes: set[str]) -> list[str]:
+    """Loop devices of layers that no container lives on, and of volumes that none of them has."""
+    used = tuple(f"{config.volumes}/{name}/" for name in volumes)
     found = []
     for node in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             backing = node.read_text().strip()
         except OSError:
             continue  # detached meanwhile
-        if f"{config.home}/" in backing and not any(identity in backing for identity in expected):
+        if f"{config.home}/" in backing and not (
+            backing.startswith(used) or any(identity in backing for identity in expected)
+        ):
             found.append(f"{node.parent.parent.name} {backing}")
     return found
 

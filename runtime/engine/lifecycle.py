@@ -15,8 +15,10 @@ from runtime.engine.container import Container, Ended
 from runtime.engine.core import Core, log
 from runtime.engine.errors import Conflict, EngineFault, Invalid, NotModified
 from runtime.engine.joining import Joining, host_resolv
+from runtime.engine.mountrequest import VolumeMount
 from runtime.engine.parking import REST_S, Parking
 from runtime.engine.state import State
+from runtime.engine.volumes import EngineVolumes
 from runtime.errors import RuntimeFault
 from runtime.oci.client import Launched, LaunchRequest, LogOptions, StartFailed
 from runtime.oci.state import EXIT, STATE
@@ -67,8 +69,9 @@ async def both[A, B](first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, 
 class Lifecycle:
     """Changes of state that people ask for. `on_running` is told of each container that lives now (supervise sets it)."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, volumes: EngineVolumes) -> None:
         self._core = core
+        self._volumes = volumes
         self.parking = Parking(core)
         self.joining = Joining(core, self.parking)
         self.on_running: Callable[[Container], None] = lambda container: None
@@ -93,8 +96,8 @@ class Lifecycle:
         """Storage, network, specification, launcher, gate: each undone in reverse when a later one fails. Holds the lock."""
         core, life = self._core, container.life
         try:
-            async with core.unfinished(), AsyncExitStack() as undo:
-                launched = await self._launch(container, undo)
+            async with core.unfinished(), self._volumes.mounted(container) as seeded, AsyncExitStack() as undo:
+                launched = await self._launch(container, undo, seeded)
                 await self._attach_waiting(container, launched)
                 life.started_ns = await launched.release()
                 undo.pop_all()
@@ -115,7 +118,7 @@ class Lifecycle:
         await asyncio.sleep(REST_S)
         await asyncio.to_thread(self._core.save, container)
 
-    async def _launch(self, container: Container, undo: AsyncExitStack) -> Launched:
+    async def _launch(self, container: Container, undo: AsyncExitStack, seeded: tuple[VolumeMount, ...]) -> Launched:
         """Processes set to work as soon as the specification is written; storage and network are made beside them."""
         core, record = self._core, container.record
         admit(core, record.id, record.host.resources.disk_size)
@@ -131,6 +134,7 @@ class Lifecycle:
             home=core.config.home,
             netns=sandbox.path if sandbox else None,
             device=core.device,
+            seeded=seeded,
         )
         bundle.write_config(container.folder, spec)
         for name in (EXIT, STATE):

@@ -33,6 +33,7 @@ def merge(config: ContainerConfig, image: ImageConfig, hostname: str) -> Process
         exposed_ports=tuple(ports),
         health=merged(config.healthcheck, image.healthcheck),
         shell=image.shell,
+        volumes=image.volumes,
     )
 
 

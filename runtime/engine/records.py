@@ -32,6 +32,7 @@ class Process:
     exposed_ports: tuple[str, ...]
     health: Check | None = None
     shell: tuple[str, ...] = ()  # the image's
+    volumes: tuple[str, ...] = ()  # the image's VOLUMEs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Life:
     due_ns: int = 0
     stopped_by_user: bool = False
     health: str = ""
+    removes_volumes: bool = False  # its anonymous ones, once it is gone
     seat: Seat = field(default_factory=Seat)
 
 

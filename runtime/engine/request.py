@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from runtime.engine.errors import Forbidden, Invalid, Unsupported
 from runtime.engine.fields import Fields
 from runtime.engine.healthcheck import Check, parse_check
+from runtime.engine.mountrequest import Bind, VolumeMount, absolute, parse_mounts
 from runtime.engine.resources import Resources, checked, parse_resources
 from runtime.engine.units import parse_size
 from runtime.kernel.capabilities import NAMES
@@ -53,19 +54,6 @@ class PortBinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """A host folder in the container; only below the volume root on an engine that is not trusted.
-
-    Of a `confined` one the source is a path without links, and what it leads to is refused if one has come into it since.
-    """
-
-    source: str
-    target: str
-    read_only: bool = False
-    confined: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
     """When the engine starts a container again by itself; `retries` counts for on-failure, 0 is without end."""
 
@@ -85,6 +73,7 @@ class HostConfig:
     publish_all: bool = False
     cgroup_parent: str = ""
     binds: tuple[Bind, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
     tmpfs: dict[str, str] = field(default_factory=dict)
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -218,7 +207,7 @@ def _config(f: Fields) -> ContainerConfig:
         hostname=f.text("Hostname", limit=64),
         domainname=f.text("Domainname", limit=253),
         user=f.text("User", limit=256),
-        workdir=_absolute(f.text("WorkingDir", limit=4096), "WorkingDir", allow_empty=True),
+        workdir=absolute(f.text("WorkingDir", limit=4096), "WorkingDir", allow_empty=True),
         tty=f.flag("Tty"),
         open_stdin=f.flag("OpenStdin"),
         stdin_once=f.flag("StdinOnce"),
@@ -227,7 +216,7 @@ def _config(f: Fields) -> ContainerConfig:
         entrypoint=f.texts("Entrypoint"),
         labels=f.mapping("Labels"),
         exposed_ports=tuple(_port(p) for p in f.keys("ExposedPorts")),
-        volumes=tuple(_absolute(v, "Volumes") for v in f.keys("Volumes")),
+        volumes=tuple(absolute(v, "Volumes") for v in f.keys("Volumes")),
         stop_signal=f.text("StopSignal", limit=32),
         stop_timeout_s=timeout,
         healthcheck=parse_check(f.object("Healthcheck")) if "Healthcheck" in f else None,
@@ -236,7 +225,7 @@ def _config(f: Fields) -> ContainerConfig:
 
 def _host(f: Fields, *, trusted: bool) -> HostConfig:
     resources = parse_resources(f.data)
-    storage = f.object("StorageOpt")
+    storage, mounts = f.object("StorageOpt"), parse_mounts(f)
     if "size" in storage:
         resources = replace(resources, disk_size=parse_size(storage.text("size"), "HostConfig.StorageOpt.size"))
     log_size, log_rate = _log_options(f.object("LogConfig"))
@@ -250,8 +239,9 @@ def _host(f: Fields, *, trusted: bool) -> HostConfig:
         auto_remove=f.flag("AutoRemove"),
         publish_all=f.flag("PublishAllPorts"),
         cgroup_parent=check_group(f.text("CgroupParent", limit=512).strip("/")),
-        binds=_binds(f),
-        tmpfs={_absolute(k, "Tmpfs"): v for k, v in f.mapping("Tmpfs", limit=32, each=256).items()},
+        binds=mounts.binds,
+        volumes=mounts.volumes,
+        tmpfs=mounts.tmpfs,
         dns=f.texts("Dns", limit=8, each=64) or (),
         dns_search=f.texts("DnsSearch", limit=8, each=253) or (),
         extra_hosts=f.texts("ExtraHosts", limit=64, each=320) or (),
@@ -325,22 +315,6 @@ def _bindings(f: Fields) -> tuple[PortBinding, ...]:
     return tuple(found)
 
 
-def _binds(f: Fields) -> tuple[Bind, ...]:
-    found = []
-    for text in f.texts("Binds", limit=64, each=4096) or ():
-        parts = text.split(":")
-        if len(parts) not in (2, 3):
-            raise Invalid(f"invalid volume specification: {text[:200]!r}.")
-        found.append(Bind(source=parts[0], target=_absolute(parts[1], "Binds"), read_only="ro" in parts[2:3]))
-    for mount in f.objects("Mounts", limit=64):
-        kind = mount.text("Type", "bind", limit=16)
-        if kind == "tmpfs":
-            continue
-        target = _absolute(mount.text("Target", limit=4096), "Mounts.Target")
-        found.append(Bind(source=mount.text("Source", limit=4096), target=target, read_only=mount.flag("ReadOnly")))
-    return tuple(found)
-
-
 def _ulimit(f: Fields) -> tuple[str, int, int]:
     hard = f.integer("Hard", low=-1, high=(1 << 63) - 1)
     return f.text("Name", limit=32), f.integer("Soft", low=-1, high=(1 << 63) - 1), hard
@@ -354,14 +328,6 @@ def _sysctls(found: dict[str, str], *, trusted: bool) -> dict[str, str]:
         ):
             raise Forbidden(f"The sysctl {key[:100]!r} is refused.", "Only an engine started with --trusted grants it.")
     return found
-
-
-def _absolute(path: str, where: str, *, allow_empty: bool = False) -> str:
-    if not path and allow_empty:
-        return ""
-    if not path.startswith("/"):
-        raise Invalid(f"{where} {path[:200]!r} must be an absolute path.")
-    return path
 
 
 def _endpoint(f: Fields) -> tuple[EndpointConfig, tuple[int, int]]:

@@ -148,7 +148,7 @@ class Supervisor:
     async def _read(self, folder: Path) -> Container | None:
         core = self._core
         if not is_id(folder.name):
-            await self._drop(folder.name.removesuffix(GONE), folder)
+            await self._finish_removal(folder)
             return None
         try:
             record = await asyncio.to_thread(records.load, folder)
@@ -161,6 +161,15 @@ class Supervisor:
         core.ids.adopt(record.id_base)
         core.registry.add(container)
         return container
+
+    async def _finish_removal(self, folder: Path) -> None:
+        try:
+            record = await asyncio.to_thread(records.load, folder)
+        except (FileNotFoundError, ValueError):
+            record = None
+        await self._drop(folder.name.removesuffix(GONE), folder)
+        if record and record.life.removes_volumes:
+            await self._containers.volumes.give_back(record.host)
 
     async def _drop(self, identity: str, folder: Path) -> None:
         """Take away all of a container that no longer counts."""

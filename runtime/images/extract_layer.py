@@ -28,11 +28,15 @@ def kept_xattr(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerLimits:
-    """What one layer may hold. `max_bytes` counts the files' content and, for sparse ones, their data."""
+    """What one layer may hold. `max_bytes` counts the files' content and, for sparse ones, their data.
+
+    Without `whiteouts` their names are files like others: what is unpacked is no layer.
+    """
 
     max_bytes: int = 64 << 30
     max_entries: int = 2_000_000
     ratio: int = 200
+    whiteouts: bool = True
 
 
 class LayerWriter:
@@ -63,7 +67,7 @@ class LayerWriter:
         self._header = None
         if not path:
             self._root_entry(header)
-        elif path.rpartition(b"/")[2].startswith(_WHITEOUT):
+        elif self._limits.whiteouts and path.rpartition(b"/")[2].startswith(_WHITEOUT):
             self._whiteout(path)
         else:
             self._create(path, header)

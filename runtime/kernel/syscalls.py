@@ -48,6 +48,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2
 MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_ATIME = 0x10, 0x20, 0x70
 MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x80, 0x00100000, 0x00200000
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x8000, 0x100
+RENAME_EXCHANGE = 2
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 
 # include/uapi/linux/prctl.h, securebits.h, capability.h, seccomp.h
@@ -175,6 +176,10 @@ def fsmount(fd: int, attrs: int = 0) -> int:
 def openat2(dfd: int, path: Pathish, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
     how = open_how(flags | os.O_CLOEXEC, mode, resolve)
     return _syscall("openat2", dfd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
+
+
+def renameat2(old: Pathish, new: Pathish, flags: int) -> None:
+    _syscall("renameat2", AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags, path=new)
 
 
 def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:

@@ -43,7 +43,11 @@ _SUPERBLOCK = frozenset(("sync", "dirsync", "lazytime", "mand", "iversion"))  # 
 _DEFAULTS = frozenset(("defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent", "remount"))
 
 NO_LINKS = "nolinks"  # our own: whoever wrote the source's folders must not choose what is bound
-_OWN = frozenset(("bind", "rbind", "idmap", "ridmap", "tmpcopyup", NO_LINKS))
+VOLUME, SEED = (
+    "volume",
+    "seed",
+)  # our own: the source is a volume that the bundle plans; the image's content goes into a fresh one
+_OWN = frozenset(("bind", "rbind", "idmap", "ridmap", "tmpcopyup", NO_LINKS, VOLUME, SEED))
 _PLAIN = frozenset((*_SET, *_CLEAR, *_ATIME, *_PROPAGATION))
 WORDS = _PLAIN | frozenset(f"r{word}" for word in _PLAIN) | _OWN | _SUPERBLOCK | _DEFAULTS
 
@@ -53,6 +57,7 @@ class MountOptions:
     """What the words ask for. Attributes are MOUNT_ATTR_*; the recursive ones hold for all mounts below too.
 
     `propagation` is MS_PRIVATE, MS_SLAVE, … or 0; `idmap` says that ids are mapped, `idmap_below` that mounts below are too.
+    `volume` says that volumes.json has the source, `seed` that what the image has there is copied into it when it is empty.
     `no_links` refuses a source whose path leads through symbolic links. `data` is for the file system.
     """
 
@@ -68,6 +73,8 @@ class MountOptions:
     idmap_below: bool = False
     copy_up: bool = False
     no_links: bool = False
+    volume: bool = False
+    seed: bool = False
     data: tuple[str, ...] = ()
 
 
@@ -107,6 +114,8 @@ def _with(o: MountOptions, word: str) -> MountOptions:
         return replace(o, bind=True, bind_below=o.bind_below or word == "rbind")
     if word in ("idmap", "ridmap"):
         return replace(o, idmap=True, idmap_below=word == "ridmap")
+    if word in (VOLUME, SEED):
+        return replace(o, volume=True, seed=o.seed or word == SEED)
     if word in ("tmpcopyup", NO_LINKS):
         return replace(o, copy_up=o.copy_up or word == "tmpcopyup", no_links=o.no_links or word == NO_LINKS)
     return o if word in _DEFAULTS else replace(o, data=(*o.data, word))

@@ -141,15 +141,25 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A mount that the privileged side made and handed over as a descriptor."""
+    """A mount that the privileged side made and handed over as a descriptor.
+
+    With `seed` what the image has at that place is copied into it when it is empty; `attrs` are set after that.
+    """
 
     target: str
     name: str
+    attrs: int = 0
+    seed: bool = False
 
     def execute(self, place: Place) -> None:
         """Attach it; a missing target is made as what the mount is, a folder or a file."""
         mount = place.handed.pop(self.name)
-        mounts.attach(mount, target_of(place, self.target, self.name, folder=mounts.is_folder(mount)))
+        target = target_of(place, self.target, self.name, folder=mounts.is_folder(mount))
+        if self.seed:
+            copyup.seed(target, mount)
+        if self.attrs:
+            mounts.add_attributes(mount, self.attrs)
+        mounts.attach(mount, target)
 
     def describe(self) -> str:
         """One line."""
@@ -308,7 +318,7 @@ def operations(spec: Spec) -> list[Operation]:
 
 
 def is_bind(mount: Mount) -> bool:
-    """Whether a mount shows a file or folder of the host's."""
+    """Whether a mount shows a file or folder of the host's, or a volume."""
     return mount.type == "bind" or mountoptions.parse(mount.options).bind
 
 
@@ -339,7 +349,7 @@ def lends_sysfs(spec: Spec) -> bool:
 def _mount(spec: Spec, mount: Mount, index: int) -> Operation:
     options = mountoptions.parse(mount.options)
     if is_bind(mount):
-        return Handed(mount.destination, f"bind:{index}")
+        return Handed(mount.destination, f"bind:{index}", options.attrs if options.seed else 0, options.seed)
     if mount.type == "sysfs" and lends_sysfs(spec):
         return Handed(mount.destination, "sysfs")
     if mount.type in ("cgroup", "cgroup2"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runtime.kernel import loop, mounts, namespaces, syscalls
 from runtime.kernel.cgroups import detect
-from runtime.oci import fuse, mountoptions, mountplan
+from runtime.oci import fuse, mountoptions, mountplan, volumes
 from runtime.oci.fields import SpecFault
 from runtime.oci.mountoptions import MountOptions
 from runtime.oci.spec import IdMapping, Mount, Spec
@@ -43,12 +43,13 @@ def build(spec: Spec, bundle: Path, plan: RootPlan | None, userns: int) -> tuple
     handed = {
         f"bind:{index}": _bind(mount, bundle, userns)
         for index, mount in enumerate(spec.mounts)
-        if mountplan.is_bind(mount)
+        if mountplan.is_bind(mount) and not mountoptions.parse(mount.options).volume
     }
     if plan is None:
         handed["root"] = _given_root(spec, bundle)
     os.unshare(syscalls.CLONE_NEWNS)
     mounts.make_private()
+    handed |= volumes.mount_all(spec, bundle, userns)
     handed |= _made_devices(spec)
     if plan is None:
         return handed, ""

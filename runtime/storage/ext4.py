@@ -6,7 +6,6 @@ The usable size is not the file's: `/sys/fs/ext4/loopN/reserved_clusters` keeps 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.images.format import shown
+from runtime.kernel import loop
 from runtime.storage.driver import StorageFault
 
 BLOCK_BYTES: Final = 4096
@@ -23,9 +23,7 @@ FEATURES: Final = (
     "^has_journal,^resize_inode"  # the layer is the container's: after a crash of the host it is checked, not replayed
 )
 _SUPERBLOCK_AT, _MAGIC, _CLEAN = 1024, 0xEF53, 1
-_LOOP_GET_STATUS64 = 0x4C05
-_LOOP_INFO = struct.Struct("=QQ216x")  # lo_device, lo_inode of struct loop_info64
-_SYS_BLOCK, _SYS_EXT4 = Path("/sys/block"), Path("/sys/fs/ext4")
+_SYS_EXT4 = Path("/sys/fs/ext4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +65,15 @@ def reserved_clusters(free_blocks: int, size_bytes: int) -> int:
     return free_blocks - wanted
 
 
-def make(image: Path, size_bytes: int, folders: Path) -> None:
-    """Make an ext4 file system in a new sparse file, holding the folders below `folders`; raises StorageFault."""
+def make(image: Path, size_bytes: int, folders: Path, *, journal_mb: int = 0) -> None:
+    """Make an ext4 file system in a new sparse file, holding the folders below `folders`; raises StorageFault.
+
+    What must survive a crash of the host has a journal.
+    """
+    features = FEATURES.replace("^has_journal", "has_journal") if journal_mb else FEATURES
     extended = "lazy_itable_init=1,nodiscard,assume_storage_prezeroed=1,root_owner=0:0"
-    command = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), "-O", FEATURES, "-E", extended]
+    command = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK_BYTES), "-O", features, "-E", extended]
+    command += ["-J", f"size={journal_mb}"] if journal_mb else []
     command += ["-d", str(folders), str(image), str(size_bytes // BLOCK_BYTES)]
     with image.open("xb") as file:
         file.truncate(size_bytes)
@@ -115,30 +118,13 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
         start += copied
 
 
-def find_loop(image: Path) -> str | None:
-    """Name of the loop device that holds `image` ("loop3"), None when none does.
-
-    Devices are asked for device and inode: `backing_file` shows a path of another mount namespace.
-    """
-    wanted = image.stat()
-    device = os.minor(wanted.st_dev) & 0xFF | os.major(wanted.st_dev) << 8 | (os.minor(wanted.st_dev) & ~0xFF) << 12
-    for folder in _SYS_BLOCK.glob("loop*/loop"):
-        name = folder.parent.name
-        with suppress(OSError):  # it was freed meanwhile
-            fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                status = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size))
-            finally:
-                os.close(fd)
-            if _LOOP_INFO.unpack(status) == (device, wanted.st_ino):
-                return name
-    return None
+find_loop = loop.find
 
 
-def set_reserved(loop: str, clusters: int) -> bool:
+def set_reserved(device: str, clusters: int) -> bool:
     """Write `reserved_clusters` of a mounted loop device; False when it is no longer mounted."""
     try:
-        (_SYS_EXT4 / loop / "reserved_clusters").write_text(str(clusters))
+        (_SYS_EXT4 / device / "reserved_clusters").write_text(str(clusters))
     except FileNotFoundError:
         return False
     return True

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worker import difference as d
 from worker.container import Container
-from worker.protocol import DesiredInstance, ImageRef, Limits, Wanted
+from worker.protocol import DesiredInstance, ImageRef, Limits, VolumeMount, Wanted
 
 IDS = ("web-1", "web-2", "web-3", "web-4")
 DIGEST = "sha256:" + "a" * 64
@@ -253,3 +253,18 @@ def test_a_listed_container_without_our_label_is_not_seen_at_all(
     row = {"Id": "x", "Names": ["/web-1"], "State": "running", "Labels": {"maintainer": "somebody"}}
     assert Container.from_listing(row) is None
     assert Container.from_listing(row | {"Labels": None}) is None
+
+
+def test_an_only_writer_waits_for_the_one_before_and_readers_do_not() -> None:
+    mount = VolumeMount(name="v", path="/data", exclusive=True)
+    new, old = container("web-2", "created"), container("web-1", writes=frozenset({"v"}))
+    known_ = known("web-1")
+    wanted = [instance("web-1", wanted="stopped"), instance("web-2", volumes=(mount,))]
+    steps = d.difference(wanted, [old, new], known_)
+    assert [type(step) for step in steps if d.name_of(step) == "web-2"] == []
+    assert d.Stop(wanted[0], old) in steps
+    gone = replace(old, state="exited")
+    assert d.Start(wanted[1], new) in d.difference(wanted, [gone, new], known_)
+    shared = [wanted[0], instance("web-2", volumes=(replace(mount, exclusive=False),))]
+    assert d.Start(shared[1], new) in d.difference(shared, [old, new], known_)
+    assert d.waits_for(wanted[1], d.writers([replace(old, writes=frozenset({"other"}))])) == ""

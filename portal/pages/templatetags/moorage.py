@@ -24,6 +24,7 @@ PAST = {
     "deploy": "deployed", "rollback": "rolled back", "restart": "restarted", "start": "started", "stop": "stopped",
     "scale": "scaled", "cancel": "cancelled a deployment of", "environment": "redeployed", "set_env": "set variables of",
     "set_quota": "set the quota of", "add_member": "added", "remove_member": "removed", "change_role": "changed the role of",
+    "attach": "attached a volume to", "detach": "detached a volume from", "resize": "resized",
     "upload": "uploaded", "push": "pushed", "redeploy": "redeployed", "create_token": "made", "revoke_token": "revoked", "move_to_plan": "changed the plan of",
     "password_link": "made a password link for", "ask_password": "asked for a password link for", "set_password": "set a new password of",
 }  # fmt: skip

@@ -33,10 +33,13 @@ def _unheld(call: Call, container: Container) -> list[str]:
 
 def warnings(container: Container) -> list[str]:
     """What was asked for, is not done, and does not keep the container from running."""
-    config, found = container.record.config, []
-    if config.volumes:
-        found.append("Volumes are folders of the writable layer and go with the container.")
-    return found
+    record = container.record
+    kept = [t for t in record.process.volumes if t not in {v.target for v in record.host.volumes}]
+    if not kept or not record.host.resources.disk_size:
+        return []
+    return [
+        f"{', '.join(kept)[:500]} (VOLUME of the image) stay in the writable layer, within its size, and go with it."
+    ]
 
 
 async def listing(call: Call) -> web.StreamResponse:
@@ -125,7 +128,7 @@ async def rename(call: Call) -> web.StreamResponse:
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /containers/{id}."""
-    await call.engine.containers.remove(_named(call), force=call.flag("force"))
+    await call.engine.containers.remove(_named(call), force=call.flag("force"), volumes=call.flag("v"))
     return nothing()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from runtime.engine.api import archives, containers, execs, images, moorage, networks, streams, system
+from runtime.engine.api import archives, containers, execs, images, moorage, networks, streams, system, volumes
 from runtime.engine.api.call import Call, Handler, nothing
 from runtime.engine.config import API_VERSION, MIN_API_VERSION, VERSION
 from runtime.engine.errors import EngineFault, Invalid, NotFound, NotModified, Unsupported
@@ -43,6 +43,8 @@ STATUS = {
     "NetworkInUse": 409,
     "NetworkFault": 400,
     "ImageFault": 400,
+    "NoSuchVolume": 404,
+    "VolumeInUse": 409,
     "StorageFault": 400,
     "CgroupFault": 409,
 }
@@ -60,6 +62,7 @@ ROUTES: Mapping[str, Handler] = {
     **images.ROUTES,
     **archives.ROUTES,
     **networks.ROUTES,
+    **volumes.ROUTES,
     **moorage.ROUTES,
 }
 
@@ -82,7 +85,7 @@ class Router:
             match = pattern.fullmatch(path)
             if match:
                 return handler, match.groupdict()
-        if first in ABSENT or (first == "volumes" and method != "GET"):
+        if first in ABSENT:
             raise Unsupported(
                 f"{first} is not part of this engine.",
                 "It runs containers; build images elsewhere and load or pull them.",

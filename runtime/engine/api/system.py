@@ -9,6 +9,7 @@ from aiohttp import web
 from runtime.engine import facts
 from runtime.engine.api.call import Call, Handler, answer, stream
 from runtime.engine.api.streaming import streams
+from runtime.engine.api.volumes import usage_rows as volume_rows
 from runtime.engine.config import API_VERSION, MIN_API_VERSION, VERSION
 from runtime.engine.events import KNOWN_FILTERS
 from runtime.engine.units import parse_time_ns, rfc3339
@@ -113,15 +114,10 @@ async def disk_usage(call: Call) -> web.StreamResponse:
                 }
                 for c in core.registry
             ],
-            "Volumes": [],
+            "Volumes": await volume_rows(call),
             "BuildCache": [],
         }
     )
-
-
-async def volumes(call: Call) -> web.StreamResponse:
-    """GET /volumes: there are none yet."""
-    return answer({"Volumes": [], "Warnings": None})
 
 
 ROUTES: dict[str, Handler] = {
@@ -131,5 +127,4 @@ ROUTES: dict[str, Handler] = {
     "GET /info": info,
     "GET /events": events,
     "GET /system/df": disk_usage,
-    "GET /volumes": volumes,
 }

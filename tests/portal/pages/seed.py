@@ -27,11 +27,12 @@ from portal.config import config
 from portal.fleet.models import Host
 from portal.hosting.actions import create_app, set_env
 from portal.hosting.environment import read_environment, seal
-from portal.hosting.models import App, Process
+from portal.hosting.models import App, Mount, Process
 from portal.images.models import Blob, Image
 from portal.plans.models import Plan
 from portal.releases.models import Deployment, DeploymentEvent, Instance, Release
 from portal.telemetry.models import LimitEvent, MinuteMetric
+from portal.volumes.models import Backup, Volume
 from worker.protocol import MetricSample, log_stream, metric_stream
 
 APPS = (
@@ -183,7 +184,32 @@ def seed(owner: User, *, apps: tuple[tuple[str, str, int, str], ...] = APPS, tea
             )
         if state == "stopped":
             App.objects.filter(pk=app.pk).update(wanted="stopped")
+    volumes(team, host)
     return team
+
+
+def volumes(team: Team, host: Host) -> None:
+    """One that is in use, one that is shared and nearly full, one that nobody has yet."""
+    if Volume.objects.filter(team=team).exists():
+        return
+    make = Volume.objects.create
+    data = make(team=team, name="data", size_bytes=4 << 30, used_bytes=1 << 30, host=host)
+    uploads = make(team=team, name="uploads", size_bytes=8 << 30, used_bytes=7 << 30, shared=True, host=host)
+    make(team=team, name="archive", size_bytes=1 << 30)
+    backups = (
+        (1, "done", 900 << 20, 310 << 20, ""),
+        (2, "done", 1 << 30, 4 << 20, ""),
+        (3, "failed", 0, 0, "A copy takes 1 GB, the host has 0.4 GB left."),
+    )
+    for number, state, size, stored, reason in backups:
+        Backup.objects.create(
+            team=team, volume=data, volume_name="data", number=number, state=state, size_bytes=size, stored_bytes=stored,
+            reason=reason, scheduled=number < 3, digest="sha256:0",
+        )  # fmt: skip
+    for app in App.objects.filter(team=team, slug="ledger"):
+        Mount.objects.create(app=app, volume=data, path="/var/lib/ledger")
+    for app in App.objects.filter(team=team, slug="tide-api"):
+        Mount.objects.create(app=app, volume=uploads, path="/srv/uploads", subpath="public")
 
 
 def feed(seconds: float) -> None:

@@ -13,12 +13,14 @@ from portal.plans.models import TeamQuota
 from tests.conftest import People
 from tests.portal.pages.seed import seed
 
-TEAM_PAGES = ("/teams/acme/", "/teams/acme/members", "/teams/acme/images")
+TEAM_PAGES = (
+    "/teams/acme/", "/teams/acme/members", "/teams/acme/images", "/teams/acme/volumes", "/teams/acme/volumes/data",
+)  # fmt: skip
 APP_PAGES = tuple(
     f"/apps/tide-api/{tab}"
     for tab in (
         "", "part/head", "part/deployment", "part/instances", "part/limits", "deployments", "deployments/3", "releases", "logs", "metrics",
-        "instances", "environment", "settings",
+        "instances", "environment", "volumes", "settings",
     )
 )  # fmt: skip
 DEPLOY_PAGES = ("/apps/tide-api/deploy", "/apps/tide-api/releases/1/rollback")

@@ -240,10 +240,14 @@ def test_a_quota_is_written_in_people_units(operator: Client, people: People) ->
         "memory_bytes": "1.5",
         "disk_bytes": "20",
         "image_bytes": "4",
+        "volumes": "3",
+        "volume_bytes": "6",
+        "backup_bytes": "7.5",
     }
     operator.post("/operator/teams/acme", data)
     quota = TeamQuota.objects.get(team=people.team)
     assert (quota.cpu_millicores, quota.memory_bytes, quota.disk_bytes) == (2500, 3 << 29, 20 << 30)
+    assert (quota.volumes, quota.volume_bytes, quota.backup_bytes) == (3, 6 << 30, 15 << 29)
     assert "The least is 0" in said(operator, "/operator/teams/acme", data | {"apps": "-1"})
 
 

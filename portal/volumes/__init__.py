@@ -1,0 +1,1 @@
+"""Volumes of teams: what is kept when apps go."""

@@ -1,7 +1,7 @@
-"""`make test`: lint, then every test: pure ones in parallel, those that need root and the whole platform one after another.
+"""`make test`: lint, then every test: pure ones and those that need root two at a time, the whole platform's one after another.
 
-Groups run one after another: two cores are soon full, and root tests share the machine's network and cgroups. The root tests
-of the runtime in a guest with unified cgroups are `make test-vm`.
+Groups run one after another: two cores are soon full. Root tests wait more than they compute, and each has names of its own. The
+root tests of the runtime in a guest with unified cgroups are `make test-vm`.
 """
 
 from __future__ import annotations

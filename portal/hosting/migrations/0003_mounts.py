@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('hosting', '0001_initial'),
+        ('hosting', '0002_deploy_on_push'),
         ('volumes', '0001_initial'),
     ]
 

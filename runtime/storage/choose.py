@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -51,6 +52,7 @@ class Here:
     store: Path
     store_kind: str
     has_fuse: bool = False
+    maps_tmpfs: bool = False  # Linux 6.3 and later
 
     @classmethod
     def look(cls, store: Path) -> Here:
@@ -58,7 +60,8 @@ class Here:
         for module in {"overlay", "fuse"} - known_filesystems():
             subprocess.run(["modprobe", "-q", module], check=False, capture_output=True)
         has_fuse = Path("/dev/fuse").exists() and shutil.which(PROGRAM) is not None
-        return cls(known_filesystems(), store, filesystem_of(store), has_fuse)
+        release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+        return cls(known_filesystems(), store, filesystem_of(store), has_fuse, release >= (6, 3))
 
 
 def refusal(driver: str, here: Here) -> str:
@@ -74,7 +77,7 @@ def refusal(driver: str, here: Here) -> str:
         return "" if here.has_fuse else f"There is no /dev/fuse, or the program {PROGRAM} is not installed."
     if driver == "btrfs" and here.store_kind != "btrfs":
         return f"The store {here.store} lies on {kind}, not on btrfs."
-    if here.store_kind not in _MAPPED_STORES:
+    if here.store_kind not in _MAPPED_STORES and not (here.store_kind == "tmpfs" and here.maps_tmpfs):
         return f"The store {here.store} lies on {kind}, which cannot hold writable layers with a container's ids."
     return ""
 

@@ -1,4 +1,4 @@
-"""`make test`: lint, then every test: pure ones and those that need root two at a time, the whole platform's one after another.
+"""`make test`: lint, then every test: pure ones and those that need root three at a time, the whole platform's one after another.
 
 Groups run one after another: two cores are soon full. Root tests wait more than they compute, and each has names of its own. The
 root tests of the runtime in a guest with unified cgroups are `make test-vm`.
@@ -25,7 +25,7 @@ IN_GUEST = (*PYTEST, "-m", "root and not host_only", "tests/runtime/root")
 GROUPS: dict[str, tuple[str, ...]] = {
     "lint": (str(PYTHON), "-m", "scripts.lint"),
     "unit": (*PYTEST, "-n", "2", "-m", "not root and not e2e", "tests"),
-    "root": (*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "root and not e2e", "tests"),
+    "root": (*PYTEST, "-n", "3", "--dist", "loadfile", "-m", "root and not e2e", "tests"),
     "vm": IN_GUEST,  # with GUEST before it
     "e2e": (*PYTEST, "-m", "e2e", "tests"),
 }

@@ -1,5 +1,6 @@
 """The runtime's root tests run on the host and in a guest with unified cgroups, all but those that say why they cannot:
-`@pytest.mark.host_only("reason")`. Guests side by side deal them out (scripts/dealing.py)."""
+`@pytest.mark.host_only("reason")`. Guests side by side deal them out (scripts/dealing.py). `not_in_guest_yet.txt` names files and
+tests that were not seen to pass in a guest so far; a line goes when its tests have."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ import pytest
 from scripts.dealing import COLLECTED, HOST_ONLY, Dealer
 
 HERE = Path(__file__).parent
+HERE_NAME = "tests/runtime/root/"
 IN_GUEST = bool(os.environ.get("MOORAGE_TEST_VM"))
 TIMEOUT_S = 900  # of a test in the guest, which is emulated
 WHY = 600  # characters
+NOT_YET = tuple((HERE / "not_in_guest_yet.txt").read_text().split("\n")[:-1])
 DEALER = pytest.StashKey[Dealer]()
 
 
@@ -32,6 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if HERE not in item.path.parents:
             continue
         item.add_marker(pytest.mark.root)
+        if item.nodeid.removeprefix(HERE_NAME).startswith(NOT_YET):
+            item.add_marker(pytest.mark.host_only("it was not seen to pass in a guest yet"))
         if mark := item.get_closest_marker("host_only"):
             if not (mark.args and isinstance(mark.args[0], str) and mark.args[0]):
                 raise pytest.UsageError(f"{item.nodeid} is host_only: say why, as in host_only('the guest has no …').")

@@ -12,6 +12,8 @@ import pytest
 
 from tests.runtime.root.engine.conftest import SCRATCH, Engine, disk_rates, eventually, running
 
+pytestmark = pytest.mark.host_only("the guest's kernel maps no ids on a tmpfs")
+
 MB = 1 << 20
 RATES = {"DiskReadBps": 4 * MB, "DiskWriteBps": 3 * MB, "DiskReadIOps": 150, "DiskWriteIOps": 100}
 BYTES, OPERATIONS = "bs=64k count=192", "bs=4k count=400"
